@@ -1,0 +1,119 @@
+//! Every map, with the reason for its size.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use injector_ebpf::{
+    Budget, Control, MAX_RULES, QuantileTable, Rule, SendRecord, Setup, Stats, TABLES, Target,
+};
+
+/// A send between entry and exit.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct InFlight {
+    /// What will be reported.
+    pub record: SendRecord,
+    /// The `struct sock`: tells a nested call from a missed return.
+    pub sock: u64,
+    /// When the fault was over and the send itself began.
+    pub acted_ns: u64,
+    /// Threshold that applies, `u64::MAX` for none.
+    pub threshold_ns: u64,
+    /// Signal for passing the threshold, 0 for none.
+    pub signal: u32,
+    /// Nested calls of other send functions that have not returned.
+    pub depth: u32,
+}
+
+/// What is remembered of a thread of a target.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// Order in which threads first sent.
+    pub ordinal: u64,
+    /// Matched sends so far.
+    pub calls: u64,
+}
+
+/// Counts of sends in flight by the low bits of the thread id, so that the
+/// return of a bystander's send costs one array load and no look-up.
+#[repr(C)]
+pub struct Hints {
+    /// One count per slot.
+    pub counts: [u64; HINT_SLOTS],
+}
+
+/// A power of two; collisions only cost the look-up that they would save.
+pub const HINT_SLOTS: usize = 4096;
+
+/// Filled by the loader, see [`Setup`].
+#[unsafe(no_mangle)]
+static SETUP: Setup = Setup {
+    offsets: injector_ebpf::Offsets::NONE,
+    own_tgid: 0,
+};
+
+/// Reads one member of [`SETUP`]; volatile, or the compiler would use the
+/// value from compile time.
+macro_rules! setup {
+    ($($member:ident).+) => {
+        // SAFETY: a static of plain integers, frozen before the program runs.
+        unsafe { core::ptr::read_volatile(&raw const (*$crate::maps::setup_ptr()).$($member).+) }
+    };
+}
+pub(crate) use setup;
+
+/// Address of [`SETUP`].
+#[inline(always)]
+pub fn setup_ptr() -> *const Setup {
+    &raw const SETUP
+}
+
+/// Target processes by tgid. The loader sets the size to `--max-targets`: the
+/// map itself is the ceiling, also for children that the kernel side adds.
+#[map]
+pub static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(256, 0);
+
+/// The rule table.
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
+
+/// Delay distributions.
+#[map]
+pub static QUANTILES: Array<QuantileTable> = Array::with_max_entries(TABLES, 0);
+
+/// Run-time control, one value.
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Use of the ceilings, one value.
+#[map]
+pub static BUDGET: Array<Budget> = Array::with_max_entries(1, 0);
+
+/// Counters, one set per CPU.
+#[map]
+pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
+
+/// Threads of targets. LRU: a host with more sending threads than this forgets
+/// the call index of the idlest, which restarts its `when` count.
+#[map]
+pub static THREADS: LruHashMap<u32, Thread> = LruHashMap::with_max_entries(32_768, 0);
+
+/// Sends in flight by `bpf_get_current_pid_tgid`. A thread has one at most, so
+/// this bounds how many target threads can be followed at once.
+#[map]
+pub static IN_FLIGHT: HashMap<u64, InFlight> = HashMap::with_max_entries(16_384, 0);
+
+/// See [`Hints`].
+#[map]
+pub static HINTS: Array<Hints> = Array::with_max_entries(1, 0);
+
+/// Send records. 16 MiB hold 80,000 records: at 500,000 a second, 160 ms of a
+/// daemon that does not get to run.
+#[map]
+pub static SENDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Process events.
+#[map]
+pub static LIFECYCLE: RingBuf = RingBuf::with_byte_size(1 << 20, 0);

@@ -1,0 +1,14 @@
+//! Sends: hooks (one thin file each), the flow they share, and the engines.
+
+pub mod budget;
+pub mod engine;
+mod engine_spin;
+pub mod fentry;
+pub mod flow;
+pub mod function;
+pub mod guard;
+pub mod hint;
+pub mod kprobe;
+pub mod lsm;
+pub mod socket;
+pub mod tracepoint;

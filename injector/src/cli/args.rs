@@ -1,0 +1,319 @@
+//! Flags and subcommands: the one place where each is declared. Help, man page
+//! and completions derive from it.
+
+use std::{ffi::OsString, num::NonZeroU16, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use nix::errno::Errno;
+
+use crate::{
+    daemon::Format,
+    kernel::HookChoice,
+    plan::{self, Bytes, Delay, Malformed, Over, Peer, Probability, Protocols, When},
+    target::selector::{CommPattern, EnvCondition},
+};
+
+const EXAMPLES: &str = "\
+EXAMPLES:
+  Watch the sends of a process; nothing is changed:
+      injector --pid 4242 --all
+  Delay 15 % of the sends of a canary by 0 to 1.2 s, signal those over 0.8 s:
+      injector --comm order-api --env env=gray --probability 15% \\
+          --delay 0..1200ms --threshold 800ms --on-timeout signal:SIGUSR2
+  What would happen, without doing it:
+      injector --comm order-api --delay 0..1200ms --probability 15% --shadow
+  Fail 1 % of the sends to a database (needs BPF LSM):
+      injector --pid 4242 --to 10.0.0.0/8:5432 --error ECONNRESET --probability 1%
+  Every second send of each thread from the third to the hundredth:
+      injector --pid 4242 --delay 5ms --when 3..100+2
+  Run a command under delay:
+      injector --delay exp(2ms) -- curl -s http://127.0.0.1:8080/
+  What can this host do, and what does it cost?
+      injector doctor";
+
+const OVERHEAD: &str = "\
+OVERHEAD:
+  A process that is no target pays one hash look-up per send, beside the price
+  of the hook itself: fentry is cheapest, kprobe costs more, and tracepoints
+  make every process's write, writev, sendto, sendmsg, sendmmsg, sendfile and
+  splice slower, and every system call a little. A target pays for its record
+  on top (about a microsecond per send). `injector doctor --measure` measures
+  all of it on this host; docs/performance.md has figures.
+  The spin engine delays by burning the CPU that the thread runs on: a delay of
+  10 ms is 10 ms of CPU time, and it is charged to the target. --max-spin keeps
+  it short. A delayed thread of an event loop (Node, asyncio, nginx, Redis)
+  holds up every connection of that loop.";
+
+const EXIT: &str = "\
+EXIT STATUS:
+  0 clean end · 2 wrong use or an error · 3 this kernel cannot do it ·
+  4 stopped by a guard · with -- CMD: the exit status of CMD";
+
+/// Delays, fails or flags the network sends of chosen processes, and shows what
+/// it did.
+///
+/// Without a fault (--delay, --error) sends are only observed. A run that acts
+/// ends by itself after --duration. Stop it any time with Ctrl-C: if injector
+/// ends or dies, its targets run free at once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "injector",
+    version,
+    after_long_help = format!("{EXAMPLES}\n\n{OVERHEAD}\n\n{EXIT}"),
+    after_help = "injector --help has examples, overhead and exit status.",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do instead of a run.
+    #[command(subcommand)]
+    pub subcommand: Option<Sub>,
+    /// The run.
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// Everything but a run.
+#[derive(Debug, Subcommand)]
+pub enum Sub {
+    /// Show which hooks and engines this host has, why not, and their price.
+    Doctor(Doctor),
+    /// A ten-second run against a small built-in client and server on loopback,
+    /// with an explanation of each number.
+    Demo(Demo),
+    /// Send a line to a running injector started with --control.
+    Control {
+        /// Its control socket.
+        socket: PathBuf,
+        /// The request: probability P, delay DELAY, mode shadow|enforce, status
+        /// or stop.
+        #[arg(required = true, trailing_var_arg = true)]
+        request: Vec<String>,
+    },
+    /// Print shell completions.
+    Completions {
+        /// For this shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page (roff).
+    Man,
+    /// The program that demo and doctor measure: a client that sends to its own
+    /// server on loopback.
+    #[command(hide = true)]
+    Workload(Workload),
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Attach each hook for a moment and measure what a send costs with it.
+    #[arg(long)]
+    pub measure: bool,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// How long it runs.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = plan::duration::parse)]
+    pub duration: Duration,
+    /// Which hook sees the sends.
+    #[arg(long, value_enum, default_value_t)]
+    pub hook: HookChoice,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// Flags of the built-in client.
+#[derive(Debug, Args)]
+pub struct Workload {
+    /// Sends, then it ends; 0: until its stdin is closed.
+    #[arg(long, default_value_t = 0)]
+    pub sends: u64,
+    /// Pause between sends.
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = plan::duration::parse)]
+    pub gap: Duration,
+}
+
+/// Flags of a run.
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Run {
+    /// Process to target, all its threads (repeatable).
+    #[arg(long, short, value_name = "PID", help_heading = TARGETS)]
+    pub pid: Vec<u32>,
+    /// Also target the children of targets, present and future.
+    #[arg(long, help_heading = TARGETS)]
+    pub children: bool,
+    /// Processes of this name, or a glob such as 'order-*' (repeatable: any).
+    #[arg(long, value_name = "NAME", help_heading = TARGETS)]
+    pub comm: Vec<CommPattern>,
+    /// Processes in this cgroup (v2) or below.
+    #[arg(long, value_name = "PATH", help_heading = TARGETS)]
+    pub cgroup: Option<PathBuf>,
+    /// Processes started with this in their environment (repeatable: all).
+    #[arg(long, value_name = "KEY=VALUE", help_heading = TARGETS)]
+    pub env: Vec<EnvCondition>,
+    /// Processes that run this program file.
+    #[arg(long, value_name = "PATH", help_heading = TARGETS)]
+    pub exe: Option<PathBuf>,
+    /// Let a selector match more than a quarter of the host's processes.
+    #[arg(long, help_heading = TARGETS)]
+    pub allow_broad: bool,
+
+    /// Only sends of these protocols: tcp, udp, unix, unix_stream, unix_dgram.
+    #[arg(long, value_name = "PROTO", help_heading = SENDS)]
+    pub proto: Vec<Protocols>,
+    /// Only sends to this network: 10.0.0.0/8, 10.1.2.3:443, [2001:db8::/32]:443.
+    #[arg(long, value_name = "CIDR[:PORT]", help_heading = SENDS)]
+    pub to: Option<Peer>,
+    /// Only sends to this port.
+    #[arg(long, help_heading = SENDS)]
+    pub port: Option<NonZeroU16>,
+    /// Only sends of at least this many bytes (k, M, G for 1024s).
+    #[arg(long, value_name = "N", default_value_t = Bytes(0), help_heading = SENDS)]
+    pub min_bytes: Bytes,
+    /// Leave sends alone that may not block (O_NONBLOCK, MSG_DONTWAIT): Go,
+    /// Node and asyncio use nothing else.
+    #[arg(long, help_heading = SENDS)]
+    pub blocking_only: bool,
+
+    /// How long to delay: 50ms, 0..1200ms (uniform), normal(80ms,20ms),
+    /// exp(30ms), pareto(10ms,1.5), histogram:FILE.
+    #[arg(long, help_heading = FAULT)]
+    pub delay: Option<Delay>,
+    /// Ceiling of one delay.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = plan::duration::parse, help_heading = FAULT)]
+    pub max_delay: Duration,
+    /// Fail chosen sends with this errno, such as ECONNRESET (needs BPF LSM).
+    #[arg(long, value_name = "ERRNO", value_parser = errno, help_heading = FAULT)]
+    pub error: Option<Errno>,
+    /// Chance of a matching send to be chosen: 15%, 0.15.
+    #[arg(long, value_name = "P", default_value_t = Probability::ALWAYS, help_heading = FAULT)]
+    pub probability: Probability,
+    /// Which sends of each thread can be chosen, counted from 1, as in strace:
+    /// FIRST[..LAST][+STEP].
+    #[arg(long, value_name = "EXPR", default_value_t = When::ALWAYS, help_heading = FAULT)]
+    pub when: When,
+    /// Flag sends whose asked delay or whole time is longer.
+    #[arg(long, value_name = "TIME", value_parser = plan::duration::parse, help_heading = FAULT)]
+    pub threshold: Option<Duration>,
+    /// What else happens to those: flag, signal:NAME, error:ERRNO, kill.
+    #[arg(long, value_name = "ACTION", default_value_t, help_heading = FAULT)]
+    pub on_timeout: Over,
+    /// Seed of all decisions: the same calls get the same decisions again.
+    #[arg(long, value_name = "N", help_heading = FAULT)]
+    pub seed: Option<u64>,
+    /// Decide and record everything, do nothing.
+    #[arg(long, help_heading = FAULT)]
+    pub shadow: bool,
+
+    /// When the run ends by itself; 0: only when stopped. Runs that do not act
+    /// have no end of their own.
+    #[arg(long, value_name = "TIME", value_parser = plan::duration::parse, help_heading = GUARDS)]
+    pub duration: Option<Duration>,
+    /// Ceiling on all injected delay; reaching it ends the run.
+    #[arg(long, value_name = "TIME", value_parser = plan::duration::parse, help_heading = GUARDS)]
+    pub max_total_delay: Option<Duration>,
+    /// Ceiling on the delay injected in one second, all threads together.
+    #[arg(long, value_name = "TIME", default_value = "100s", value_parser = plan::duration::parse, help_heading = GUARDS)]
+    pub max_delay_per_second: Duration,
+    /// Ceiling on sends acted on in one second.
+    #[arg(long, value_name = "N", default_value_t = 100_000, help_heading = GUARDS)]
+    pub max_sends_per_second: u64,
+    /// Ceiling on the number of target processes.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_536), help_heading = GUARDS)]
+    pub max_targets: u32,
+    /// Longest time that the spin engine burns a CPU for one send, at most
+    /// 400ms; longer delays are cut short to it.
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = plan::duration::parse, help_heading = GUARDS)]
+    pub max_spin: Duration,
+    /// Time after which the kernel side lets every send through when injector
+    /// itself hangs.
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = plan::duration::parse, help_heading = GUARDS)]
+    pub lease: Duration,
+
+    /// Which hook sees the sends.
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
+    pub hook: HookChoice,
+    /// How to write: a table for people, or one JSON object per line.
+    #[arg(long, short, value_enum, default_value_t, help_heading = OUTPUT)]
+    pub output: Format,
+    /// Write every send, not only flagged, failed and signalled ones.
+    #[arg(long, help_heading = OUTPUT)]
+    pub all: bool,
+    /// No status line and no news of targets.
+    #[arg(long, short, action = ArgAction::SetTrue, help_heading = OUTPUT)]
+    pub quiet: bool,
+    /// Listen here for lines that change the run; see `injector control`.
+    #[arg(long, value_name = "SOCKET", help_heading = OUTPUT)]
+    pub control: Option<PathBuf>,
+
+    /// A command to start and follow; injector ends with it and with its exit
+    /// status.
+    #[arg(last = true, value_name = "CMD", conflicts_with_all = ["pid", "comm", "cgroup", "env", "exe"])]
+    pub command: Vec<OsString>,
+}
+
+const TARGETS: &str = "Targets (all that are given must hold)";
+const SENDS: &str = "Sends";
+const FAULT: &str = "Fault";
+const GUARDS: &str = "Guards";
+const OUTPUT: &str = "Output and control";
+
+fn errno(text: &str) -> Result<Errno, Malformed> {
+    plan::names::errno(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_seed_case_parses() {
+        let cli = Cli::try_parse_from([
+            "injector", "--comm", "order-api", "--env", "env=gray", "--probability", "15%",
+            "--delay", "0..1200ms", "--threshold", "800ms", "--on-timeout", "signal:SIGUSR2",
+        ])
+        .unwrap();
+        assert_eq!(cli.run.delay, Some("0..1200ms".parse().unwrap()));
+        assert_eq!(cli.run.threshold, Some(Duration::from_millis(800)));
+    }
+
+    #[test]
+    fn wrong_words_show_what_is_accepted() {
+        for (flag, value, hint) in [
+            ("--delay", "soon", "normal("),
+            ("--probability", "150%", "100%"),
+            ("--on-timeout", "signal:NOPE", "signal:SIGUSR2"),
+            ("--error", "ENOPE", "ECONNRESET"),
+            ("--to", "10.0.0.0/99", "ADDRESS[/BITS][:PORT]"),
+            ("--when", "9..3", "FIRST"),
+            ("--max-delay", "5", "unit"),
+        ] {
+            let error = Cli::try_parse_from(["injector", "--pid", "1", flag, value]).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(hint), "{flag} {value}: {text}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_command_has_no_other_selector() {
+        assert!(Cli::try_parse_from(["injector", "--pid", "5", "--", "true"]).is_err());
+        let cli = Cli::try_parse_from(["injector", "--delay", "1ms", "--", "true", "-x"]).unwrap();
+        assert_eq!(cli.run.command, ["true", "-x"]);
+    }
+}

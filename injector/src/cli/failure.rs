@@ -1,0 +1,24 @@
+//! Which exit code an error means.
+
+use crate::{
+    daemon::{NoErrorHook, NoHook},
+    kernel::{btf::BtfError, host::HostError},
+};
+
+/// 3 when the kernel cannot do it, else 2.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let unsupported = error.is::<NoHook>()
+        || error.is::<NoErrorHook>()
+        || error.is::<BtfError>()
+        || error
+            .downcast_ref::<HostError>()
+            .is_some_and(HostError::is_unsupported);
+    if unsupported { 3 } else { 2 }
+}
+
+/// Whether the reader of our output went away, which is a normal end.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,57 @@
+//! The built-in client and server of `demo` and `doctor`: a process that sends
+//! small messages over TCP on loopback to a thread of its own that only reads.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::args::Workload;
+
+/// Bytes per send.
+const MESSAGE: [u8; 64] = [b'x'; 64];
+
+/// Waits for a line on stdin, sends, and prints `SENDS NANOSECONDS` for the
+/// sends alone.
+pub fn run(flags: &Workload) -> Result<u8> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on loopback")?;
+    let mut client = TcpStream::connect(listener.local_addr()?).context("cannot connect")?;
+    client.set_nodelay(true)?;
+    let (mut server, _) = listener.accept()?;
+    thread::spawn(move || {
+        let mut buffer = [0; 1 << 16];
+        while server.read(&mut buffer).is_ok_and(|read| read > 0) {}
+    });
+    println!("ready");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    thread::spawn(move || {
+        // The end of stdin is the end of whoever started us.
+        let _ = std::io::stdin().read_line(&mut String::new());
+        stopped.store(true, Ordering::Relaxed);
+    });
+    let mut sends = 0;
+    let mut busy = std::time::Duration::ZERO;
+    while !stop.load(Ordering::Relaxed) && (flags.sends == 0 || sends < flags.sends) {
+        let start = Instant::now();
+        client.write_all(&MESSAGE).context("cannot send")?;
+        busy += start.elapsed();
+        sends += 1;
+        if !flags.gap.is_zero() {
+            thread::sleep(flags.gap);
+        }
+    }
+    println!("{sends} {}", busy.as_nanos());
+    Ok(0)
+}

@@ -1,0 +1,493 @@
+//! The loop of a run.
+
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::maps::MapError;
+use injector_ebpf::{Budget, Hook, LifecycleEvent, SendRecord, Target};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    command::Command,
+    control::{Asked, ControlSocket, Request},
+    ending::Ending,
+    rules::Rules,
+    sink::{Format, Sink, Verbosity},
+};
+use crate::{
+    explain::{Summary, Totals},
+    kernel::{HookChoice, Kernel, clock},
+    output::{RunInfo, mode_name},
+    plan::{Plan, compile},
+    target::{
+        Selector, Tracker,
+        process::Process,
+        tracker::{Change, TargetTable},
+    },
+};
+
+/// How often the send ring is looked at. The kernel side wakes us earlier when
+/// it fills up.
+const POLL: Duration = Duration::from_millis(20);
+/// How often processes are compared with the target table.
+const SCAN: Duration = Duration::from_secs(2);
+/// How often the status is written: to a terminal or JSON, and to a log.
+const STATUS: Duration = Duration::from_secs(1);
+/// Records handled before other work gets its turn.
+const BATCH: usize = 16_384;
+
+/// Everything a run needs to know.
+pub struct Job {
+    /// What to do.
+    pub plan: Plan,
+    /// To whom.
+    pub selector: Selector,
+    /// The command behind `--`, waiting.
+    pub command: Option<Command>,
+    /// Which hook.
+    pub hook: HookChoice,
+    /// Size of the target table.
+    pub max_targets: u32,
+    /// Lease of the kernel side.
+    pub lease: Duration,
+    /// Path of the control socket.
+    pub control: Option<PathBuf>,
+    /// Output.
+    pub format: Format,
+    /// Output.
+    pub verbosity: Verbosity,
+}
+
+/// A hook that could not be attached.
+#[derive(Debug, thiserror::Error)]
+#[error("no hook for sends works on this kernel:{}\nrun `injector doctor` for what would change that", reasons(.0))]
+pub struct NoHook(Vec<(Hook, crate::kernel::hooks::HookError)>);
+
+fn reasons(refused: &[(Hook, crate::kernel::hooks::HookError)]) -> String {
+    refused
+        .iter()
+        .map(|(hook, error)| format!("\n  {}: {error}", hook.name()))
+        .collect()
+}
+
+/// The error hook could not be attached.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "failing sends needs the BPF LSM hook socket_sendmsg, which this kernel refuses: {0}\n\
+     boot with `lsm=...,bpf` (the list in /sys/kernel/security/lsm with bpf added) and without \
+     kernel lockdown; `injector doctor` says which of the two is missing"
+)]
+pub struct NoErrorHook(crate::kernel::hooks::HookError);
+
+/// Runs the job to its end.
+pub async fn run(job: Job) -> Result<Ending> {
+    let mut run = Run::start(job)?;
+    let ending = run.events().await;
+    run.finish(ending)
+}
+
+struct Run {
+    job: Job,
+    kernel: Kernel,
+    rules: Rules,
+    tracker: Tracker,
+    sends: AsyncFd<crate::stream::Events<SendRecord>>,
+    lifecycle: AsyncFd<crate::stream::Events<LifecycleEvent>>,
+    requests: mpsc::Receiver<Asked>,
+    _control: Option<ControlSocket>,
+    sink: Sink,
+    summary: Summary,
+    hook: Hook,
+    start_ns: u64,
+    start: Instant,
+}
+
+struct Table<'k>(&'k mut Kernel);
+
+impl TargetTable for Table<'_> {
+    fn add(&mut self, pid: u32, target: Target) -> bool {
+        match self.0.add_target(pid, target) {
+            Ok(()) => true,
+            Err(MapError::SyscallError(_)) | Err(_) => false,
+        }
+    }
+
+    fn remove(&mut self, pid: u32) {
+        self.0.remove_target(pid);
+    }
+}
+
+impl Run {
+    fn start(job: Job) -> Result<Self> {
+        let mut kernel = Kernel::load(job.max_targets)?;
+        kernel.forward_log()?;
+        let sends = crate::stream::Events::new(kernel.take_sends()?);
+        let lifecycle = crate::stream::Events::new(kernel.take_lifecycle()?);
+        // SAFETY: both rings own their descriptor, return the same one each
+        // time, and are never taken out of the `AsyncFd`.
+        let (sends, lifecycle) = unsafe {
+            (
+                AsyncFd::register_with_interest(sends, Interest::READABLE)?,
+                AsyncFd::register_with_interest(lifecycle, Interest::READABLE)?,
+            )
+        };
+
+        let rules = Rules::install(&job.plan, &mut kernel)?;
+        kernel.set_control(|control| {
+            compile::limits(&job.plan.limits, control);
+            control.mode = job.plan.mode as u64;
+        })?;
+        kernel.renew_lease(job.lease)?;
+
+        // Processes first, so that none is missed between scan and attachment.
+        kernel
+            .attach_lifecycle()
+            .context("cannot follow processes that start and end")?;
+        if job.plan.needs_error_hook() {
+            kernel.attach(Hook::Lsm).map_err(NoErrorHook)?;
+        }
+        let (hook, passed_over) = kernel.attach_sends(job.hook).map_err(NoHook)?;
+
+        let start_ns = clock::monotonic_ns();
+        let mut sink = Sink::new(job.format, job.verbosity, start_ns);
+        for (better, why) in passed_over {
+            if !job.verbosity.quiet {
+                sink.note(&format!("hook {} is not used: {why}", better.name()));
+            }
+        }
+        if job.plan.needs_error_hook() && hook == Hook::Tracepoint {
+            kernel.detach(hook);
+            return Err(anyhow!(
+                "failing sends needs the kprobe or fentry hook beside the LSM hook, and only \
+                 tracepoints work here; `injector doctor` says why"
+            ));
+        }
+
+        let mut tracker = Tracker::new(job.selector.clone(), 0);
+        let changes = tracker.scan(&Process::all()?, &mut Table(&mut kernel));
+        let (sender, requests) = mpsc::channel(8);
+        let control = job
+            .control
+            .as_ref()
+            .map(|path| ControlSocket::listen(path, sender))
+            .transpose()?;
+
+        let mut run = Self {
+            rules,
+            tracker,
+            sends,
+            lifecycle,
+            requests,
+            _control: control,
+            sink,
+            summary: Summary::default(),
+            hook,
+            start_ns,
+            start: Instant::now(),
+            kernel,
+            job,
+        };
+        run.announce();
+        run.report(&changes);
+        if run.tracker.len() == 0 {
+            run.sink.note(&format!("no process matches yet ({}); waiting", run.job.selector));
+        }
+        if let Some(command) = &mut run.job.command {
+            command.start()?;
+        }
+        Ok(run)
+    }
+
+    fn announce(&mut self) {
+        let mode = mode_name(self.job.plan.mode);
+        let end = match self.job.plan.duration {
+            Some(duration) => crate::plan::duration::compact(duration),
+            None => "no end but Ctrl-C".to_owned(),
+        };
+        self.sink.note(&format!(
+            "attached: hook {}, mode {mode}, seed {}, lease {}, ends after {end}",
+            self.hook.name(),
+            self.job.plan.seed,
+            crate::plan::duration::compact(self.job.lease),
+        ));
+    }
+
+    /// Everything that happens until something ends the run.
+    async fn events(&mut self) -> Result<Ending> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut poll = ticks(POLL);
+        let mut scan = ticks(SCAN);
+        let mut status = ticks(STATUS);
+        let mut lease = ticks(self.job.lease / 3);
+        let deadline = self.job.plan.duration.map(|duration| self.start + duration);
+        let mut command = self.job.command.take();
+
+        let ending = loop {
+            tokio::select! {
+                biased;
+                _ = lease.tick() => self.kernel.renew_lease(self.job.lease)?,
+                _ = interrupt.recv() => break Ending::Signal("SIGINT"),
+                _ = terminate.recv() => break Ending::Signal("SIGTERM"),
+                _ = hangup.recv() => break Ending::Signal("SIGHUP"),
+                () = until(deadline) => break Ending::Duration,
+                code = ended(command.as_mut()) => break Ending::Command(code?),
+                Some(asked) = self.requests.recv() => {
+                    if self.answer(asked) {
+                        break Ending::Control;
+                    }
+                }
+                ready = self.lifecycle.readable() => {
+                    ready?.clear_ready();
+                    self.processes()?;
+                }
+                _ = scan.tick() => {
+                    let changes = self.tracker.scan(&Process::all()?, &mut Table(&mut self.kernel));
+                    self.report(&changes);
+                }
+                _ = status.tick() => {
+                    let totals = self.totals()?;
+                    if let Err(error) = self.sink.status(&totals, self.start.elapsed()) {
+                        break closed(error)?;
+                    }
+                    if self.total_delay_is_used_up()? {
+                        break Ending::TotalDelay;
+                    }
+                }
+                ready = self.sends.readable() => {
+                    ready?.clear_ready();
+                    if let Err(error) = self.records() {
+                        break closed(error)?;
+                    }
+                }
+                _ = poll.tick() => {
+                    if let Err(error) = self.records() {
+                        break closed(error)?;
+                    }
+                }
+            }
+            if command.is_none() && self.tracker.len() == 0 && !self.job.selector.is_open() {
+                break Ending::TargetsGone;
+            }
+        };
+        if let (Some(command), Ending::Signal(_)) = (&command, &ending) {
+            command.pass(nix::sys::signal::Signal::SIGTERM);
+        }
+        Ok(ending)
+    }
+
+    /// Reads the send ring.
+    fn records(&mut self) -> io::Result<()> {
+        let Self {
+            sends,
+            summary,
+            sink,
+            ..
+        } = self;
+        sends
+            .get_mut()
+            .drain(BATCH, |record| {
+                summary.record(record);
+                sink.send(record)?;
+                Ok(())
+            })
+            .map_err(|error| match error.downcast::<io::Error>() {
+                Ok(error) => error,
+                Err(error) => io::Error::other(error),
+            })?;
+        self.sink.flush()
+    }
+
+    /// Reads the process ring.
+    fn processes(&mut self) -> Result<()> {
+        let Self {
+            lifecycle,
+            tracker,
+            kernel,
+            ..
+        } = self;
+        let mut changes = Vec::new();
+        lifecycle.get_mut().drain(BATCH, |event| {
+            changes.extend(tracker.event(event, &mut Table(kernel)));
+            Ok(())
+        })?;
+        self.report(&changes);
+        Ok(())
+    }
+
+    fn report(&mut self, changes: &[Change]) {
+        if self.job.verbosity.quiet {
+            return;
+        }
+        for change in changes {
+            let text = match change {
+                Change::Added { pid, comm } => format!("target + {pid} {comm}"),
+                Change::Removed { pid, ended: true } => format!("target - {pid} (ended)"),
+                Change::Removed { pid, ended: false } => format!("target - {pid} (no longer matches)"),
+                Change::Refused { pid, reason } => format!("process {pid} matches but is left alone: {reason}"),
+            };
+            self.sink.note(&text);
+        }
+    }
+
+    /// Carries out a request; true when it ends the run.
+    fn answer(&mut self, asked: Asked) -> bool {
+        let Asked {
+            request,
+            uid,
+            pid,
+            answer,
+        } = asked;
+        let result = self.change(&request);
+        if request != Request::Status {
+            // The audit line.
+            let outcome = match &result {
+                Ok(text) => text.clone(),
+                Err(error) => format!("refused: {error}"),
+            };
+            let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+            self.sink.note(&format!("control: uid {uid} (pid {pid}): {outcome}"));
+        }
+        let _ = answer.send(result);
+        request == Request::Stop
+    }
+
+    fn change(&mut self, request: &Request) -> Result<String, String> {
+        let explain = |error: anyhow::Error| format!("{error:#}");
+        let mut plan = self.job.plan.clone();
+        let text = match request {
+            Request::Status => {
+                let totals = self.totals().map_err(explain)?;
+                let mut line = Vec::new();
+                crate::output::json::Json::default()
+                    .status(&mut line, &totals, self.start.elapsed())
+                    .map_err(|error| error.to_string())?;
+                return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
+            }
+            Request::Stop => return Ok("stopping".to_owned()),
+            Request::Mode(mode) => {
+                plan.mode = *mode;
+                format!("mode {}", mode_name(*mode))
+            }
+            Request::Probability(probability) => {
+                plan.rules[0].probability = *probability;
+                format!("probability {probability}")
+            }
+            Request::Delay(delay) => {
+                plan.rules[0].fault.delay = Some(delay.clone());
+                format!("delay {delay}")
+            }
+        };
+        plan.validate().map_err(|error| error.to_string())?;
+        if plan.acts() && !self.job.plan.acts() {
+            return Err("this run was started without the right to act; start one that acts".to_owned());
+        }
+        self.rules
+            .replace(0, &plan.rules[0], plan.seed, &mut self.kernel)
+            .map_err(explain)?;
+        let mode = plan.mode;
+        self.kernel
+            .set_control(|control| control.mode = mode as u64)
+            .map_err(explain)?;
+        self.job.plan = plan;
+        Ok(text)
+    }
+
+    fn totals(&self) -> Result<Totals> {
+        Ok(self.kernel.stats()?.iter().collect())
+    }
+
+    fn total_delay_is_used_up(&self) -> Result<bool> {
+        let Budget { total_delay_ns, .. } = self.kernel.budget()?;
+        Ok(self
+            .job
+            .plan
+            .limits
+            .max_total_delay
+            .is_some_and(|limit| u128::from(total_delay_ns) >= limit.as_nanos())
+            || self.totals()?.get(injector_ebpf::Counter::GuardTotalDelay) > 0)
+    }
+
+    /// Lets every send through, reads what is left, and reports.
+    fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
+        // First of all nobody is delayed any more, whatever else fails.
+        self.kernel.set_control(|control| control.lease_ns = 0)?;
+        let elapsed = self.start.elapsed();
+        self.kernel.detach(self.hook);
+        self.kernel.detach(Hook::Lsm);
+        let ending = ending?;
+        if ending != Ending::OutputClosed {
+            self.records()?;
+        }
+        let totals = self.totals()?;
+        let info = RunInfo {
+            targets: format!("{} ({} processes)", self.job.selector, self.tracker.ever()),
+            rules: self.job.plan.rules.iter().map(ToString::to_string).collect(),
+            mode: self.job.plan.mode,
+            hook: self.hook.name().to_owned(),
+            engine: "spin".to_owned(),
+            ended: ending.to_string(),
+            start_ns: self.start_ns,
+            elapsed,
+            own_cpu: own_cpu(),
+        };
+        match self.sink.summary(&info, &self.summary, &totals) {
+            Err(error) if is_closed(&error) => Ok(ending),
+            result => result.map(|()| ending),
+        }
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ended(command: Option<&mut Command>) -> Result<i32> {
+    match command {
+        Some(command) => command.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A reader that went away is a normal end; anything else is an error.
+fn closed(error: io::Error) -> Result<Ending> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Ok(Ending::OutputClosed)
+    } else {
+        Err(error).context("cannot write the output")
+    }
+}
+
+fn is_closed(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// CPU time of this process so far.
+fn own_cpu() -> Option<Duration> {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
+    let time = |value: nix::sys::time::TimeVal| {
+        Duration::new(value.tv_sec() as u64, value.tv_usec() as u32 * 1000)
+    };
+    Some(time(usage.user_time()) + time(usage.system_time()))
+}

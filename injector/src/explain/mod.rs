@@ -1,0 +1,15 @@
+//! From records to conclusions. Nothing here touches a file, a clock or the
+//! kernel, so everything runs in host tests on recorded events.
+
+mod send;
+mod summary;
+mod times;
+mod totals;
+
+#[cfg(test)]
+pub mod fixture;
+
+pub use send::{Address, Lossy, SendView};
+pub use summary::{Summary, Tally};
+pub use times::Times;
+pub use totals::Totals;

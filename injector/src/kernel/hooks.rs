@@ -1,0 +1,246 @@
+//! Loading and attaching: which programs make up a hook, and how an attachment
+//! that half succeeded is rolled back.
+
+use aya::{
+    Btf as AyaBtf, Ebpf,
+    programs::{BtfTracePoint, FEntry, FExit, KProbe, Lsm, Program, ProgramError, TracePoint},
+};
+use injector_ebpf::{Hook, SEND_FUNCTIONS, SEND_SYSCALLS, SendFunction};
+use thiserror::Error;
+
+use super::btf::{Btf, BtfError};
+
+/// The LSM program and the hook that it sits on.
+const LSM_PROGRAM: (&str, &str) = ("lsm_socket_sendmsg", "socket_sendmsg");
+/// The shared return programs.
+const KRETPROBE: &str = "kretprobe_send";
+const TRACEPOINT_EXIT: &str = "exit_send";
+/// Since Linux 6.4; without it the tracepoint hook misses `io_uring`.
+const SOCK_SEND_LENGTH: &str = "sock_send_length";
+/// Process tracepoints, by program and tracepoint name.
+const LIFECYCLE: [(&str, &str); 3] = [
+    ("process_fork", "sched_process_fork"),
+    ("process_exec", "sched_process_exec"),
+    ("process_exit", "sched_process_exit"),
+];
+
+/// Why a hook is not there.
+#[derive(Debug, Error)]
+pub enum HookError {
+    /// The kernel refused a program or its attachment.
+    #[error("cannot {step} {program}: {}", cause(source))]
+    Refused {
+        /// `load` or `attach`.
+        step: &'static str,
+        /// The program.
+        program: String,
+        /// What aya said.
+        source: ProgramError,
+    },
+    /// The kernel has none of the functions.
+    #[error("this kernel has none of the send functions of {0}")]
+    NoFunctions(&'static str),
+    /// The object does not have this program.
+    #[error("the kernel object has no program {0}; this is a bug in injector")]
+    NoProgram(String),
+    /// Type information.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+}
+
+impl HookError {
+    /// The system's error number, if it came to a system call.
+    pub fn errno(&self) -> Option<i32> {
+        let Self::Refused { source, .. } = self else {
+            return None;
+        };
+        let mut error: Option<&dyn std::error::Error> = Some(source);
+        while let Some(current) = error {
+            if let Some(io) = current.downcast_ref::<std::io::Error>() {
+                return io.raw_os_error();
+            }
+            error = current.source();
+        }
+        None
+    }
+}
+
+/// The innermost messages of a program error on one line; aya's own text stops
+/// before the reason, and a verifier log is not for this place.
+fn cause(error: &ProgramError) -> String {
+    let mut parts = vec![first_line(&error.to_string())];
+    let mut current: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = current {
+        let line = first_line(&error.to_string());
+        if parts.last() != Some(&line) {
+            parts.push(line);
+        }
+        current = error.source();
+    }
+    parts.join(": ")
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Loads and attaches everything that `hook` consists of, returns first, so
+/// that no entry is without its return. On failure nothing stays behind.
+pub fn attach(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf, hook: Hook) -> Result<(), HookError> {
+    let result = match hook {
+        Hook::Kprobe => attach_kprobes(ebpf, btf),
+        Hook::Fentry => attach_fentries(ebpf, btf, aya_btf),
+        Hook::Tracepoint => attach_tracepoints(ebpf, aya_btf),
+        Hook::Lsm => attach_lsm(ebpf, aya_btf),
+        Hook::SockSendLength => attach_btf_tracepoint(ebpf, aya_btf, SOCK_SEND_LENGTH, SOCK_SEND_LENGTH),
+    };
+    if result.is_err() {
+        detach(ebpf, hook);
+    }
+    result
+}
+
+/// Follows processes that fork, execute and end.
+pub fn attach_lifecycle(ebpf: &mut Ebpf, aya_btf: &AyaBtf) -> Result<(), HookError> {
+    for (program, tracepoint) in LIFECYCLE {
+        attach_btf_tracepoint(ebpf, aya_btf, program, tracepoint)?;
+    }
+    Ok(())
+}
+
+/// Detaches and unloads every program of `hook` that is loaded, entries first.
+pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
+    let names: Vec<&str> = match hook {
+        Hook::Kprobe => SEND_FUNCTIONS.iter().map(|f| f.kprobe).chain([KRETPROBE]).collect(),
+        Hook::Fentry => SEND_FUNCTIONS
+            .iter()
+            .map(|f| f.fentry)
+            .chain(SEND_FUNCTIONS.iter().map(|f| f.fexit))
+            .collect(),
+        Hook::Tracepoint => {
+            let mut names: Vec<_> = SEND_SYSCALLS.iter().map(|s| s.program).collect();
+            names.extend([TRACEPOINT_EXIT, SOCK_SEND_LENGTH]);
+            names
+        }
+        Hook::Lsm => vec![LSM_PROGRAM.0],
+        Hook::SockSendLength => vec![SOCK_SEND_LENGTH],
+    };
+    for name in names {
+        // Unloading fails only for a program that was not loaded.
+        let _ = match ebpf.program_mut(name) {
+            Some(Program::KProbe(program)) => program.unload(),
+            Some(Program::FEntry(program)) => program.unload(),
+            Some(Program::FExit(program)) => program.unload(),
+            Some(Program::TracePoint(program)) => program.unload(),
+            Some(Program::BtfTracePoint(program)) => program.unload(),
+            Some(Program::Lsm(program)) => program.unload(),
+            _ => Ok(()),
+        };
+    }
+}
+
+/// The send functions that this kernel has.
+pub fn present(btf: &Btf) -> Result<Vec<&'static SendFunction>, BtfError> {
+    let names: Vec<_> = SEND_FUNCTIONS.iter().map(|function| function.name).collect();
+    let known = btf.functions(&names)?;
+    Ok(SEND_FUNCTIONS
+        .iter()
+        .filter(|function| known.contains(function.name))
+        .collect())
+}
+
+fn attach_kprobes(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), HookError> {
+    let functions = present(btf)?;
+    if functions.is_empty() {
+        return Err(HookError::NoFunctions("kprobe"));
+    }
+    let program: &mut KProbe = program(ebpf, KRETPROBE)?;
+    refused("load", KRETPROBE, program.load())?;
+    for function in &functions {
+        refused("attach kretprobe to", function.name, program.attach(function.name, 0))?;
+    }
+    for function in &functions {
+        let program: &mut KProbe = self::program(ebpf, function.kprobe)?;
+        refused("load", function.kprobe, program.load())?;
+        refused("attach kprobe to", function.name, program.attach(function.name, 0))?;
+    }
+    Ok(())
+}
+
+fn attach_fentries(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf) -> Result<(), HookError> {
+    let functions = present(btf)?;
+    if functions.is_empty() {
+        return Err(HookError::NoFunctions("fentry"));
+    }
+    for function in &functions {
+        let program: &mut FExit = program(ebpf, function.fexit)?;
+        refused("load", function.fexit, program.load(function.name, aya_btf))?;
+        refused("attach fexit to", function.name, program.attach())?;
+    }
+    for function in &functions {
+        let program: &mut FEntry = program(ebpf, function.fentry)?;
+        refused("load", function.fentry, program.load(function.name, aya_btf))?;
+        refused("attach fentry to", function.name, program.attach())?;
+    }
+    Ok(())
+}
+
+fn attach_tracepoints(ebpf: &mut Ebpf, aya_btf: &AyaBtf) -> Result<(), HookError> {
+    let program: &mut TracePoint = program(ebpf, TRACEPOINT_EXIT)?;
+    refused("load", TRACEPOINT_EXIT, program.load())?;
+    for syscall in SEND_SYSCALLS {
+        let event = format!("sys_exit_{}", syscall.name);
+        refused("attach to syscalls:", &event, program.attach("syscalls", &event))?;
+    }
+    for syscall in SEND_SYSCALLS {
+        let program: &mut TracePoint = self::program(ebpf, syscall.program)?;
+        refused("load", syscall.program, program.load())?;
+        let event = format!("sys_enter_{}", syscall.name);
+        refused("attach to syscalls:", &event, program.attach("syscalls", &event))?;
+    }
+    // Absent before 6.4; the caller says what is then not seen.
+    let _ = attach_btf_tracepoint(ebpf, aya_btf, SOCK_SEND_LENGTH, SOCK_SEND_LENGTH);
+    Ok(())
+}
+
+fn attach_lsm(ebpf: &mut Ebpf, aya_btf: &AyaBtf) -> Result<(), HookError> {
+    let (name, hook) = LSM_PROGRAM;
+    let program: &mut Lsm = program(ebpf, name)?;
+    refused("load", name, program.load(hook, aya_btf))?;
+    refused("attach to LSM hook", hook, program.attach())?;
+    Ok(())
+}
+
+fn attach_btf_tracepoint(
+    ebpf: &mut Ebpf,
+    aya_btf: &AyaBtf,
+    name: &str,
+    tracepoint: &str,
+) -> Result<(), HookError> {
+    let program: &mut BtfTracePoint = program(ebpf, name)?;
+    refused("load", name, program.load(tracepoint, aya_btf))?;
+    refused("attach to tracepoint", tracepoint, program.attach())?;
+    Ok(())
+}
+
+fn program<'e, P>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut P, HookError>
+where
+    &'e mut P: TryFrom<&'e mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or_else(|| HookError::NoProgram(name.to_owned()))?
+        .try_into()
+        .map_err(|_| HookError::NoProgram(name.to_owned()))
+}
+
+fn refused<T>(
+    step: &'static str,
+    program: &str,
+    result: Result<T, ProgramError>,
+) -> Result<T, HookError> {
+    result.map_err(|source| HookError::Refused {
+        step,
+        program: program.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,213 @@
+//! The kernel side as userspace sees it: what the host can do, loading and
+//! attaching, the shared maps, the lease.
+
+pub mod btf;
+pub mod clock;
+pub mod doctor;
+pub mod hooks;
+pub mod host;
+pub mod lock;
+pub mod log;
+pub mod mounts;
+mod offsets;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Btf as AyaBtf, Ebpf, EbpfLoader,
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+};
+use injector_ebpf::{
+    Budget, Control, Hook, QuantileTable, Rule, Setup, Stats, Target,
+};
+
+use self::{btf::Btf, hooks::HookError};
+
+/// Bytes that may wait in the send ring before a record wakes the daemon: half
+/// of its 16 MiB, so that it is woken while there is still room.
+const WAKE_BYTES: u64 = 8 << 20;
+
+/// The object that build.rs has built.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-kernel"));
+
+/// Which hook to use for sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum HookChoice {
+    /// The best that loads: fentry, then kprobe, then tracepoint.
+    #[default]
+    Auto,
+    /// fentry and fexit.
+    Fentry,
+    /// kprobe and kretprobe.
+    Kprobe,
+    /// Syscall tracepoints.
+    Tracepoint,
+}
+
+impl HookChoice {
+    /// The hooks to try, best first.
+    pub fn candidates(self) -> &'static [Hook] {
+        match self {
+            Self::Auto => &[Hook::Fentry, Hook::Kprobe, Hook::Tracepoint],
+            Self::Fentry => &[Hook::Fentry],
+            Self::Kprobe => &[Hook::Kprobe],
+            Self::Tracepoint => &[Hook::Tracepoint],
+        }
+    }
+}
+
+/// The loaded object with its maps.
+pub struct Kernel {
+    ebpf: Ebpf,
+    btf: Btf,
+    aya_btf: AyaBtf,
+    control: Control,
+    targets: HashMap<MapData, u32, Target>,
+    rules: Array<MapData, Rule>,
+    tables: Array<MapData, QuantileTable>,
+    controls: Array<MapData, Control>,
+    budgets: Array<MapData, Budget>,
+    stats: PerCpuArray<MapData, Stats>,
+}
+
+impl Kernel {
+    /// Creates the maps and relocates the programs; attaches nothing yet.
+    pub fn load(max_targets: u32) -> Result<Self> {
+        let btf = Btf::from_kernel()?;
+        let setup = Setup {
+            offsets: offsets::resolve(&btf)?,
+            own_tgid: std::process::id(),
+        };
+        let aya_btf = AyaBtf::from_sys_fs().context("cannot read the kernel's BTF")?;
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&aya_btf))
+            .override_global("SETUP", &setup, true)
+            .map_max_entries("TARGETS", max_targets)
+            .load(OBJECT)
+            .context("cannot create the kernel maps (is there memory and room under RLIMIT_MEMLOCK?)")?;
+        Ok(Self {
+            targets: HashMap::try_from(take(&mut ebpf, "TARGETS")?)?,
+            rules: Array::try_from(take(&mut ebpf, "RULES")?)?,
+            tables: Array::try_from(take(&mut ebpf, "QUANTILES")?)?,
+            controls: Array::try_from(take(&mut ebpf, "CONTROL")?)?,
+            budgets: Array::try_from(take(&mut ebpf, "BUDGET")?)?,
+            stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?,
+            control: Control {
+                wake_bytes: WAKE_BYTES,
+                ..Control::default()
+            },
+            ebpf,
+            btf,
+            aya_btf,
+        })
+    }
+
+    /// Attaches the first candidate that this kernel accepts. The answer names
+    /// it, and why each better one was passed over.
+    pub fn attach_sends(
+        &mut self,
+        choice: HookChoice,
+    ) -> Result<(Hook, Vec<(Hook, HookError)>), Vec<(Hook, HookError)>> {
+        let mut refused = Vec::new();
+        for &hook in choice.candidates() {
+            match self.attach(hook) {
+                Ok(()) => return Ok((hook, refused)),
+                Err(error) => refused.push((hook, error)),
+            }
+        }
+        Err(refused)
+    }
+
+    /// Attaches one hook, or nothing of it.
+    pub fn attach(&mut self, hook: Hook) -> Result<(), HookError> {
+        hooks::attach(&mut self.ebpf, &self.btf, &self.aya_btf, hook)
+    }
+
+    /// Detaches one hook.
+    pub fn detach(&mut self, hook: Hook) {
+        hooks::detach(&mut self.ebpf, hook);
+    }
+
+    /// Follows processes.
+    pub fn attach_lifecycle(&mut self) -> Result<(), HookError> {
+        hooks::attach_lifecycle(&mut self.ebpf, &self.aya_btf)
+    }
+
+    /// Forwards messages of the kernel programs.
+    pub fn forward_log(&mut self) -> Result<()> {
+        log::forward(&mut self.ebpf)
+    }
+
+    /// The ring of send records; can be taken once.
+    pub fn take_sends(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(RingBuf::try_from(take(&mut self.ebpf, "SENDS")?)?)
+    }
+
+    /// The ring of process events; can be taken once.
+    pub fn take_lifecycle(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(RingBuf::try_from(take(&mut self.ebpf, "LIFECYCLE")?)?)
+    }
+
+    /// Writes a rule with its delay table.
+    pub fn set_rule(&mut self, index: u32, rule: &Rule, table: Option<&QuantileTable>) -> Result<()> {
+        if let Some(table) = table {
+            self.tables
+                .set(rule.delay_table, table, 0)
+                .context("cannot write the delay table to the kernel")?;
+        }
+        self.rules
+            .set(index, rule, 0)
+            .context("cannot write the rule to the kernel")
+    }
+
+    /// Changes mode and ceilings; the lease is kept.
+    pub fn set_control(&mut self, change: impl FnOnce(&mut Control)) -> Result<()> {
+        change(&mut self.control);
+        self.controls
+            .set(0, self.control, 0)
+            .context("cannot write the control block to the kernel")
+    }
+
+    /// Lets hooks act until `length` from now.
+    pub fn renew_lease(&mut self, length: Duration) -> Result<()> {
+        let until = clock::monotonic_ns() + length.as_nanos() as u64;
+        self.set_control(|control| control.lease_ns = until)
+    }
+
+    /// Makes a process a target.
+    pub fn add_target(&mut self, pid: u32, target: Target) -> Result<(), MapError> {
+        self.targets.insert(pid, target, 0)
+    }
+
+    /// Lets a process go; it may have gone by itself.
+    pub fn remove_target(&mut self, pid: u32) {
+        let _ = self.targets.remove(&pid);
+    }
+
+    /// The counters of each CPU.
+    pub fn stats(&self) -> Result<Vec<Stats>> {
+        let values = self.stats.get(&0, 0).context("cannot read the counters")?;
+        Ok(values.iter().copied().collect())
+    }
+
+    /// What has been used of the ceilings.
+    pub fn budget(&self) -> Result<Budget> {
+        self.budgets.get(&0, 0).context("cannot read the budget")
+    }
+
+    /// Whether all functions that the hook would attach to are there.
+    pub fn missing_functions(&self) -> Result<Vec<&'static str>> {
+        let present = hooks::present(&self.btf)?;
+        Ok(injector_ebpf::SEND_FUNCTIONS
+            .iter()
+            .filter(|function| !present.contains(function))
+            .map(|function| function.name)
+            .collect())
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+    ebpf.take_map(name)
+        .with_context(|| format!("the kernel object has no map {name}; this is a bug in injector"))
+}

@@ -1,0 +1,15 @@
+//! injector: delays, fails or flags the network sends of chosen processes, and
+//! shows what it did.
+
+mod cli;
+mod daemon;
+mod explain;
+mod kernel;
+mod output;
+mod plan;
+mod stream;
+mod target;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,54 @@
+//! How what is known is told: one file per sink. A sink writes to any
+//! [`std::io::Write`], never flushes, and hands errors back unchanged, so that
+//! the caller can tell a closed pipe from a full disk.
+
+mod bars;
+mod errno;
+pub mod json;
+pub mod line;
+pub mod status;
+pub mod summary;
+mod text;
+mod units;
+
+#[cfg(test)]
+mod fixture;
+
+use std::time::Duration;
+
+use injector_ebpf::Mode;
+
+/// What the caller knows of a run and records do not tell.
+#[derive(Clone, Debug)]
+pub struct RunInfo {
+    /// Which processes were selected, in the user's words.
+    pub targets: String,
+    /// Each rule, in the user's words.
+    pub rules: Vec<String>,
+    /// Whether decisions were carried out.
+    pub mode: Mode,
+    /// Where sends were seen.
+    pub hook: String,
+    /// How threads were made to wait.
+    pub engine: String,
+    /// Why the run ended.
+    pub ended: String,
+    /// Monotonic time of the start.
+    pub start_ns: u64,
+    /// How long the run took.
+    pub elapsed: Duration,
+    /// CPU time that injector itself used, without what its hooks burnt.
+    pub own_cpu: Option<Duration>,
+}
+
+/// The name of a mode.
+pub fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Shadow => "shadow",
+        Mode::Enforce => "enforce",
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

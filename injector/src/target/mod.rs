@@ -1,0 +1,9 @@
+//! Who: the processes that a rule selects.
+
+pub mod protection;
+pub mod process;
+pub mod selector;
+pub mod tracker;
+
+pub use selector::Selector;
+pub use tracker::Tracker;

@@ -1,0 +1,112 @@
+//! The end-to-end tests: one program, run here and in virtual machines.
+
+use std::{io, path::PathBuf, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Ring, results::Tally, run_here, table::Row};
+use crate::{
+    cargo,
+    vm::{self, Outcome},
+};
+
+/// Tells the tests where they run.
+const RING_VARIABLE: &str = "INJECTOR_E2E_RING";
+
+/// The test program, ready to run.
+pub struct EndToEnd {
+    program: PathBuf,
+    filter: Vec<String>,
+    timeout: Duration,
+}
+
+impl EndToEnd {
+    /// Builds the tests and the programs that they trace.
+    pub fn build(filter: &[String], timeout: Duration) -> Result<Self> {
+        let mut command = cargo::cargo();
+        command.args(["test", "--package", "injector", "--test", "e2e", "--no-run"]);
+        let tests = Self {
+            program: cargo::build_executable("building the e2e tests", &mut command, "e2e")?,
+            filter: filter.to_vec(),
+            timeout,
+        };
+        // Here, because compilers take far too long in an emulated machine.
+        let status = Command::new(&tests.program)
+            .arg("--prepare")
+            .current_dir(directory())
+            .status()
+            .with_context(|| format!("cannot run {}", tests.program.display()))?;
+        ensure!(
+            status.success(),
+            "the e2e tests could not prepare their targets: {status}"
+        );
+        Ok(tests)
+    }
+
+    /// Runs the tests under the kernel that is running.
+    pub fn native(&self) -> Result<Row> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.filter)
+            .current_dir(directory())
+            .env(RING_VARIABLE, Ring::Native.name());
+        let (counts, note) = run_here(&mut command)?;
+        Ok(Row {
+            ring: Ring::Native.name(),
+            kernel: running_kernel(),
+            counts,
+            note,
+        })
+    }
+
+    /// Runs the tests under the kernel of `series`.
+    pub fn under(&self, series: &str) -> Result<Row> {
+        let program = self
+            .program
+            .to_str()
+            .context("the target directory's name is not UTF-8")?;
+        let argv: Vec<String> = std::iter::once(program.to_owned())
+            .chain(self.filter.iter().cloned())
+            .collect();
+        let options = vm::Options {
+            env: vec![format!("{RING_VARIABLE}={}", Ring::Vm.name())],
+            cwd: Some(directory()),
+            timeout: self.timeout,
+            ..vm::Options::default()
+        };
+        let mut tally = Tally::new(io::stdout());
+        let report = vm::run(series, &argv, &options, &mut tally, &mut io::stderr())?;
+        eprintln!("{report}");
+
+        let (counts, note) = match &report.outcome {
+            Outcome::Unavailable(reason) => {
+                return Ok(Row::unavailable(Ring::Vm.name(), series, reason));
+            }
+            Outcome::Exited(code) => tally.judge(*code == 0, &format!("exit code {code}")),
+            Outcome::TimedOut => {
+                tally.judge(false, &format!("no end after {} s", self.timeout.as_secs()))
+            }
+            Outcome::Died(reason) => {
+                tally.judge(false, reason.lines().next().unwrap_or("the machine died"))
+            }
+        };
+        Ok(Row {
+            ring: Ring::Vm.name(),
+            kernel: report
+                .kernel
+                .map_or_else(|| series.to_owned(), |kernel| kernel.release),
+            counts,
+            note,
+        })
+    }
+}
+
+/// Where cargo would run the tests.
+fn directory() -> PathBuf {
+    cargo::workspace_root().join("injector")
+}
+
+fn running_kernel() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "-".to_owned(), |release| release.trim().to_owned())
+}

@@ -1,0 +1,118 @@
+//! `cargo xtask test`: three rings, from pure functions to other kernels.
+
+mod e2e;
+mod results;
+mod table;
+
+use std::{
+    io,
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+
+use crate::{cargo, privilege, setup, vm};
+use e2e::EndToEnd;
+use results::{Counts, Tally};
+use table::Row;
+
+/// What `test` can be told.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Kernels for the ring of virtual machines: series such as 6.1,6.12, or "all"
+    #[arg(long, value_name = "SERIES", default_value = "6.1,6.12")]
+    kernel: String,
+    /// Rings to run; all of them when none is named
+    #[arg(long, value_name = "RING", value_delimiter = ',')]
+    ring: Vec<Ring>,
+    /// Seconds that the end-to-end tests may take under one kernel
+    #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
+    timeout: u64,
+    /// Arguments for the test programs: which tests to run
+    #[arg(last = true, value_name = "FILTER")]
+    filter: Vec<String>,
+}
+
+/// A set of tests and where they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Ring {
+    /// Tests of pure code: any machine, no kernel programs loaded
+    Host,
+    /// End-to-end tests under the kernel that is running
+    Native,
+    /// End-to-end tests under other kernels, in virtual machines
+    Vm,
+}
+
+impl Ring {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Native => "native",
+            Self::Vm => "vm",
+        }
+    }
+}
+
+/// Runs the rings and prints what they came to; fails when any test did.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let kernels = vm::command::parse_kernels(&arguments.kernel)?;
+    privilege::require_root("the tests load BPF programs, so this")?;
+    setup::ensure()?;
+
+    let wanted = |ring| arguments.ring.is_empty() || arguments.ring.contains(&ring);
+    let mut rows = Vec::new();
+    if wanted(Ring::Host) {
+        rows.push(host(&arguments.filter)?);
+    }
+    if wanted(Ring::Native) || wanted(Ring::Vm) {
+        match EndToEnd::build(&arguments.filter, Duration::from_secs(arguments.timeout)) {
+            Ok(tests) => {
+                if wanted(Ring::Native) {
+                    rows.push(tests.native()?);
+                }
+                if wanted(Ring::Vm) {
+                    for kernel in kernels {
+                        rows.push(tests.under(kernel)?);
+                    }
+                }
+            }
+            Err(error) => rows.push(Row::failed("e2e", "-", &format!("{error:#}"))),
+        }
+    }
+    table::print(&rows);
+    let failed = rows.iter().any(|row| row.counts.failed > 0);
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn host(filter: &[String]) -> Result<Row> {
+    let mut command = cargo::cargo();
+    command
+        .args(["test", "--workspace", "--lib", "--bins", "--"])
+        .args(filter);
+    let (counts, note) = run_here(&mut command)?;
+    Ok(Row {
+        ring: Ring::Host.name(),
+        kernel: "-".to_owned(),
+        counts,
+        note,
+    })
+}
+
+/// Runs a test program on this machine and counts its results.
+fn run_here(command: &mut Command) -> Result<(Counts, Option<String>)> {
+    let name = command.get_program().to_owned();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {}", name.display()))?;
+    let mut tally = Tally::new(io::stdout());
+    if let Some(mut stdout) = child.stdout.take() {
+        io::copy(&mut stdout, &mut tally).context("cannot pass the tests' output on")?;
+    }
+    let status = child.wait().context("waiting for the tests")?;
+    Ok(tally.judge(status.success(), &status.to_string()))
+}
