@@ -11,6 +11,7 @@ use aya_ebpf::{
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
+use aya_log_ebpf::warn;
 use injector_ebpf::{Counter, LifecycleEvent, LifecycleKind, target_flags};
 
 use crate::{
@@ -38,6 +39,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     }
     if TARGETS.insert(tgid, target, 0).is_err() {
         count(Counter::TargetsFull);
+        warn!(&ctx, "the target table is full (--max-targets): process {}, a child of {}, is not followed", tgid, parent);
         return 0;
     }
     ring::lifecycle(&event(LifecycleKind::Fork, tgid, parent));
