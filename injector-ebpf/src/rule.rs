@@ -96,7 +96,7 @@ pub enum Mode {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control {
-    /// Past this time every hook lets every send through.
+    /// Past this time every hook lets every send through; 0 once the run ends.
     pub lease_ns: u64,
     /// A [`Mode`].
     pub mode: u64,

@@ -70,8 +70,12 @@ pub fn enter(sender: &Sender, sock: *const u8, call: &Call) -> u32 {
     // SAFETY: reads the clock.
     let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: a live map value.
-    if now > unsafe { (*control).lease_ns } {
-        count(Counter::GuardLease);
+    let lease_ns = unsafe { (*control).lease_ns };
+    if now > lease_ns {
+        // Zero: the daemon is ending the run, nothing has gone wrong.
+        if lease_ns != 0 {
+            count(Counter::GuardLease);
+        }
         return 0;
     }
     let Some(socket) = Socket::from_sock(sock) else {
@@ -118,11 +122,12 @@ pub fn exit(result: i64) {
     close(id, open, control, true);
 }
 
-/// A send was seen only when it was over: no start, nothing to decide.
+/// An `io_uring` send was seen only when it was over: no start, nothing to
+/// decide.
 #[inline(always)]
 pub fn seen_at_end(sender: &Sender, sock: *const u8, call: &Call, result: i64) {
-    // Sends that are followed from their start report themselves.
-    if hint::maybe(sender.id) && IN_FLIGHT.get_ptr(sender.id).is_some() {
+    // Other sends are followed from their start.
+    if !guard::is_io_uring() {
         return;
     }
     let (Some(control), Some(socket)) = (CONTROL.get_ptr(0), Socket::from_sock(sock)) else {

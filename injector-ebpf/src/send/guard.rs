@@ -44,6 +44,15 @@ pub fn check(hook: Hook, socket: &Socket, rule: &Rule, record_flags: u16) -> Gua
     Guard::None
 }
 
+/// Whether the current thread sends for `io_uring`, inline or as a worker.
+#[inline(always)]
+pub fn is_io_uring() -> bool {
+    // SAFETY: reads the current task's address.
+    let task = unsafe { bpf_get_current_task() } as *const u8;
+    let task_flags: u32 = member(task, setup!(offsets.task_flags));
+    task_flags & PF_IO_WORKER != 0 || current_syscall() == NR_IO_URING_ENTER
+}
+
 /// The syscall that the current thread is in. `io_uring` sends inline from its
 /// own syscall, where a delay would hold up unrelated requests.
 #[inline(always)]

@@ -74,18 +74,24 @@ pub struct Kernel {
 impl Kernel {
     /// Creates the maps and relocates the programs; attaches nothing yet.
     pub fn load(max_targets: u32) -> Result<Self> {
+        // aya reads the kernel's type information twice, for its loader and for
+        // us, a tenth of a second each time; so in two threads.
+        let aya_btf = std::thread::spawn(AyaBtf::from_sys_fs);
+        let mut loader = EbpfLoader::new();
         let btf = Btf::from_kernel()?;
         let setup = Setup {
             offsets: offsets::resolve(&btf)?,
             own_tgid: std::process::id(),
         };
-        let aya_btf = AyaBtf::from_sys_fs().context("cannot read the kernel's BTF")?;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&aya_btf))
+        let mut ebpf = loader
             .override_global("SETUP", &setup, true)
             .map_max_entries("TARGETS", max_targets)
             .load(OBJECT)
             .context("cannot create the kernel maps (is there memory and room under RLIMIT_MEMLOCK?)")?;
+        let aya_btf = aya_btf
+            .join()
+            .map_err(|_| anyhow::anyhow!("the thread that reads BTF has panicked"))?
+            .context("cannot read the kernel's BTF")?;
         Ok(Self {
             targets: HashMap::try_from(take(&mut ebpf, "TARGETS")?)?,
             rules: Array::try_from(take(&mut ebpf, "RULES")?)?,
@@ -194,16 +200,6 @@ impl Kernel {
     /// What has been used of the ceilings.
     pub fn budget(&self) -> Result<Budget> {
         self.budgets.get(&0, 0).context("cannot read the budget")
-    }
-
-    /// Whether all functions that the hook would attach to are there.
-    pub fn missing_functions(&self) -> Result<Vec<&'static str>> {
-        let present = hooks::present(&self.btf)?;
-        Ok(injector_ebpf::SEND_FUNCTIONS
-            .iter()
-            .filter(|function| !present.contains(function))
-            .map(|function| function.name)
-            .collect())
     }
 }
 

@@ -90,7 +90,14 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn host(filter: &[String]) -> Result<Row> {
     let mut command = cargo::cargo();
     command
-        .args(["test", "--workspace", "--lib", "--bins", "--"])
+        .args([
+            "test",
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--no-fail-fast",
+            "--",
+        ])
         .args(filter);
     let (counts, note) = run_here(&mut command)?;
     Ok(Row {

@@ -1,0 +1,533 @@
+//! What `injector doctor` found: a table for people, or one JSON object whose
+//! fields are in `docs/json.md`.
+
+use std::fmt::{Display, Write as _};
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::text::wrap;
+use super::units::Time;
+use crate::kernel::doctor::{Diagnosis, FunctionState, Measured, Price, ROUNDS, Reason};
+
+/// Columns of the table.
+const WIDTH: usize = 100;
+/// Where the second and the third column begin.
+const STATE: usize = 20;
+const WORDS: usize = 28;
+
+/// Writes the table.
+pub fn table(
+    out: &mut dyn Write,
+    diagnosis: &Diagnosis,
+    measured: Option<&Measured>,
+) -> io::Result<()> {
+    let mut text = String::new();
+    host(&mut text, diagnosis);
+    hooks(&mut text, diagnosis);
+    functions(&mut text, &diagnosis.functions);
+    if let Some(measured) = measured {
+        prices(&mut text, measured);
+    }
+    out.write_all(text.as_bytes())
+}
+
+fn host(text: &mut String, diagnosis: &Diagnosis) {
+    let host = &diagnosis.host;
+    let _ = writeln!(text, "Linux {}", host.release);
+    let btf = if host.has_btf { "yes" } else { "missing" };
+    fact(text, "BTF", btf);
+    let unknown = "unknown (is securityfs mounted?)";
+    fact(text, "lockdown", host.lockdown.as_deref().unwrap_or(unknown));
+    let lsms = host.lsms.as_ref().map(|lsms| lsms.join(", "));
+    fact(text, "LSMs", lsms.as_deref().unwrap_or(unknown));
+    let missing = match host.missing_capabilities.as_slice() {
+        [] => "all that are needed".to_owned(),
+        missing => format!("missing {}", missing.join(", ")),
+    };
+    fact(text, "capabilities", &missing);
+}
+
+fn fact(text: &mut String, name: &str, words: &str) {
+    let _ = write!(text, "{:STATE$}", format!("  {name}"));
+    wrap(text, STATE, WIDTH, words);
+}
+
+fn hooks(text: &mut String, diagnosis: &Diagnosis) {
+    text.push_str("\nHooks\n");
+    let mut previous = [].as_slice();
+    for state in &diagnosis.hooks {
+        row(text, state.hook.name(), state.purpose, &state.reasons, previous);
+        previous = &state.reasons;
+    }
+    let processes = &diagnosis.processes;
+    row(text, "processes", "follows fork, exec and exit; every run needs it", processes, previous);
+    text.push_str("\nEngines\n");
+    let mut previous = [].as_slice();
+    for state in &diagnosis.engines {
+        row(text, state.name, state.purpose, &state.reasons, previous);
+        previous = &state.reasons;
+    }
+    let _ = match diagnosis.chosen {
+        Some(hook) => writeln!(text, "\nA run without --hook takes {}.", hook.name()),
+        None => writeln!(text, "\nNo hook for sends works here, so no run can start."),
+    };
+}
+
+fn row(text: &mut String, name: &str, purpose: &str, reasons: &[Reason], previous: &[Reason]) {
+    let state = if reasons.is_empty() { "works" } else { "no" };
+    let _ = write!(text, "{:STATE$}{state:1$}", format!("  {name}"), WORDS - STATE);
+    wrap(text, WORDS, WIDTH, purpose);
+    if !reasons.is_empty() && reasons == previous {
+        line(text, "for the same reason");
+        return;
+    }
+    for reason in reasons {
+        line(text, format_args!("because {}", reason.why));
+        if let Some(remedy) = &reason.remedy {
+            line(text, format_args!("→ {remedy}"));
+        }
+    }
+}
+
+fn line(text: &mut String, words: impl Display) {
+    text.extend(std::iter::repeat_n(' ', WORDS));
+    wrap(text, WORDS, WIDTH, &words.to_string());
+}
+
+fn functions(text: &mut String, functions: &[FunctionState]) {
+    text.push_str("\nSend functions of this kernel\n");
+    let names = |present| {
+        let of = functions.iter().filter(|state| state.present == present);
+        of.map(|state| match state.function.gone_in {
+            Some((major, minor)) if present == Some(false) => {
+                format!("{} (gone in {major}.{minor})", state.function.name)
+            }
+            _ => state.function.name.to_owned(),
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
+    };
+    for (name, present) in [("present", Some(true)), ("missing", Some(false)), ("unknown", None)] {
+        let names = names(present);
+        if !names.is_empty() {
+            fact(text, name, &names);
+        }
+    }
+}
+
+fn prices(text: &mut String, measured: &Measured) {
+    let _ = writeln!(
+        text,
+        "\nPrice per send on this host: 64 bytes over TCP on loopback, {ROUNDS} rounds of {} sends",
+        measured.sends
+    );
+    let baseline = format!("{} ns per send", measured.baseline_ns);
+    fact(text, "no hook", &baseline);
+    let column = 36;
+    for price in &measured.hooks {
+        let _ = writeln!(
+            text,
+            "{:STATE$}{:column$}{}",
+            format!("  {}", price.hook.name()),
+            format!("bystander {}", Words(price.bystander)),
+            format_args!("target {}", Words(price.target)),
+        );
+    }
+    text.push_str(
+        "  Median and the range that holds it (96 %). A bystander is no target; a target's sends\n  \
+         are recorded and not changed. What injector itself uses to read the records is not in it.\n",
+    );
+    if let Some(spin) = measured.spin {
+        let _ = writeln!(
+            text,
+            "\nSpin engine on {}: asked {}, delivered p50 {}, p99 {}, max {} ({} sends)",
+            spin.hook.name(),
+            Time(spin.asked_ns),
+            exact(spin.p50_ns),
+            exact(spin.p99_ns),
+            exact(spin.max_ns),
+            spin.count
+        );
+    }
+}
+
+/// Three digits would hide what the engine is off by.
+fn exact(ns: u64) -> String {
+    format!("{}.{:03}us", ns / 1_000, ns % 1_000)
+}
+
+struct Words(Price);
+
+impl Display for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Price::Measured {
+                ns,
+                low_ns,
+                high_ns,
+            } => write!(f, "+{ns} ns ({low_ns}..{high_ns})"),
+            Price::BelowNoise { noise_ns } => write!(f, "below noise (±{noise_ns} ns)"),
+        }
+    }
+}
+
+/// Writes one JSON object on one line.
+pub fn json(
+    out: &mut dyn Write,
+    diagnosis: &Diagnosis,
+    measured: Option<&Measured>,
+) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Report::new(diagnosis, measured))?;
+    line.push(b'\n');
+    out.write_all(&line)
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    kernel: &'a str,
+    btf: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lockdown: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lsms: Option<&'a [String]>,
+    missing_capabilities: &'a [&'static str],
+    hooks: Vec<State<'a>>,
+    processes: State<'a>,
+    engines: Vec<State<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen_hook: Option<&'static str>,
+    functions: Vec<Function>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured: Option<Prices>,
+}
+
+#[derive(Serialize)]
+struct State<'a> {
+    name: &'static str,
+    works: bool,
+    reasons: Vec<Because<'a>>,
+}
+
+#[derive(Serialize)]
+struct Because<'a> {
+    why: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Function {
+    name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    present: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone_in: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Prices {
+    rounds: usize,
+    sends_per_round: u64,
+    baseline_ns: u64,
+    hooks: Vec<HookPrices>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spin: Option<Spin>,
+}
+
+#[derive(Serialize)]
+struct HookPrices {
+    hook: &'static str,
+    bystander: Cost,
+    target: Cost,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Cost {
+    Measured { ns: u64, low_ns: u64, high_ns: u64 },
+    BelowNoise { below_ns: u64 },
+}
+
+#[derive(Serialize)]
+struct Spin {
+    hook: &'static str,
+    sends: u64,
+    asked_ns: u64,
+    p50_ns: u64,
+    p99_ns: u64,
+    max_ns: u64,
+}
+
+impl<'a> Report<'a> {
+    fn new(diagnosis: &'a Diagnosis, measured: Option<&Measured>) -> Self {
+        let host = &diagnosis.host;
+        let hooks = diagnosis.hooks.iter();
+        let engines = diagnosis.engines.iter();
+        Self {
+            kind: "doctor",
+            kernel: &host.release,
+            btf: host.has_btf,
+            lockdown: host.lockdown.as_deref(),
+            lsms: host.lsms.as_deref(),
+            missing_capabilities: &host.missing_capabilities,
+            hooks: hooks.map(|state| State::new(state.hook.name(), &state.reasons)).collect(),
+            processes: State::new("processes", &diagnosis.processes),
+            engines: engines.map(|state| State::new(state.name, &state.reasons)).collect(),
+            chosen_hook: diagnosis.chosen.map(injector_ebpf::Hook::name),
+            functions: diagnosis.functions.iter().map(Function::new).collect(),
+            measured: measured.map(Prices::new),
+        }
+    }
+}
+
+impl<'a> State<'a> {
+    fn new(name: &'static str, reasons: &'a [Reason]) -> Self {
+        let because = |reason: &'a Reason| Because {
+            why: &reason.why,
+            remedy: reason.remedy.as_deref(),
+        };
+        Self {
+            name,
+            works: reasons.is_empty(),
+            reasons: reasons.iter().map(because).collect(),
+        }
+    }
+}
+
+impl Function {
+    fn new(state: &FunctionState) -> Self {
+        Self {
+            name: state.function.name,
+            present: state.present,
+            gone_in: state.function.gone_in.map(|(major, minor)| format!("{major}.{minor}")),
+        }
+    }
+}
+
+impl Prices {
+    fn new(measured: &Measured) -> Self {
+        let hook = |price: &crate::kernel::doctor::HookPrice| HookPrices {
+            hook: price.hook.name(),
+            bystander: Cost::new(price.bystander),
+            target: Cost::new(price.target),
+        };
+        Self {
+            rounds: ROUNDS,
+            sends_per_round: measured.sends,
+            baseline_ns: measured.baseline_ns,
+            hooks: measured.hooks.iter().map(hook).collect(),
+            spin: measured.spin.map(|spin| Spin {
+                hook: spin.hook.name(),
+                sends: spin.count,
+                asked_ns: spin.asked_ns,
+                p50_ns: spin.p50_ns,
+                p99_ns: spin.p99_ns,
+                max_ns: spin.max_ns,
+            }),
+        }
+    }
+}
+
+impl Cost {
+    fn new(price: Price) -> Self {
+        match price {
+            Price::Measured {
+                ns,
+                low_ns,
+                high_ns,
+            } => Self::Measured {
+                ns,
+                low_ns,
+                high_ns,
+            },
+            Price::BelowNoise { noise_ns } => Self::BelowNoise { below_ns: noise_ns },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use injector_ebpf::{Hook, SEND_FUNCTIONS};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::kernel::doctor::{EngineState, HookPrice, HookState, SpinAccuracy};
+    use crate::kernel::host::Host;
+
+    const DOC: &str = include_str!("../../../docs/json.md");
+    /// The section of the document, by its heading.
+    const HEADING: &str = "## The line of `injector doctor`\n";
+
+    fn reason(why: &str, remedy: Option<&str>) -> Vec<Reason> {
+        vec![Reason {
+            why: why.to_owned(),
+            remedy: remedy.map(str::to_owned),
+        }]
+    }
+
+    fn diagnosis() -> Diagnosis {
+        let hook = |hook, reasons| HookState {
+            hook,
+            purpose: "every send, whatever the system call",
+            reasons,
+        };
+        let locked = reason(
+            "kernel lockdown=integrity keeps BPF trampolines out (EPERM)",
+            Some("boot without `lockdown=` on the kernel command line and with Secure Boot off"),
+        );
+        Diagnosis {
+            host: Host {
+                release: "6.12.1-test".into(),
+                version: (6, 12),
+                lockdown: Some("integrity".into()),
+                lsms: Some(["lockdown", "capability", "yama", "bpf"].map(str::to_owned).into()),
+                has_kprobes: true,
+                has_btf: true,
+                missing_capabilities: vec!["CAP_BPF"],
+            },
+            hooks: vec![
+                hook(Hook::Kprobe, vec![]),
+                hook(Hook::Fentry, locked.clone()),
+                hook(Hook::Lsm, locked),
+            ],
+            processes: vec![],
+            engines: vec![EngineState {
+                name: "error",
+                purpose: "fails a send",
+                reasons: reason("it acts in the lsm hook, which does not work", None),
+            }],
+            chosen: Some(Hook::Kprobe),
+            functions: SEND_FUNCTIONS
+                .iter()
+                .map(|function| FunctionState {
+                    function,
+                    present: Some(function.gone_in.is_none()),
+                })
+                .collect(),
+        }
+    }
+
+    fn measured() -> Measured {
+        Measured {
+            sends: 15_000,
+            baseline_ns: 3_912,
+            hooks: vec![HookPrice {
+                hook: Hook::Kprobe,
+                bystander: Price::BelowNoise { noise_ns: 31 },
+                target: Price::Measured {
+                    ns: 1_204,
+                    low_ns: 1_150,
+                    high_ns: 1_333,
+                },
+            }],
+            spin: Some(SpinAccuracy {
+                hook: Hook::Kprobe,
+                asked_ns: 1_000_000,
+                count: 200,
+                p50_ns: 1_000_089,
+                p99_ns: 1_004_220,
+                max_ns: 1_081_006,
+            }),
+        }
+    }
+
+    fn text(diagnosis: &Diagnosis, measured: Option<&Measured>) -> String {
+        let mut out = Vec::new();
+        table(&mut out, diagnosis, measured).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn value(diagnosis: &Diagnosis, measured: Option<&Measured>) -> Value {
+        let mut out = Vec::new();
+        json(&mut out, diagnosis, measured).unwrap();
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn table_says_what_works_and_why_not() {
+        let text = text(&diagnosis(), Some(&measured()));
+        for part in [
+            "Linux 6.12.1-test\n",
+            "missing CAP_BPF\n",
+            "  kprobe            works   every send",
+            "because kernel lockdown=integrity keeps",
+            "→ boot without `lockdown=`",
+            "for the same reason",
+            "A run without --hook takes kprobe.",
+            "tcp_sendpage (gone in 6.5)",
+            "3912 ns per send",
+            "bystander below noise (±31 ns)",
+            "target +1204 ns (1150..1333)",
+            "asked 1ms, delivered p50 1000.089us",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        for line in text.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+            assert_eq!(line, line.trim_end());
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_written() {
+        let diagnosis = diagnosis();
+        assert!(!text(&diagnosis, None).contains("ns"));
+        assert_eq!(value(&diagnosis, None).get("measured"), None);
+        let prices = &value(&diagnosis, Some(&measured()))["measured"]["hooks"][0];
+        assert_eq!(prices["bystander"], serde_json::json!({"below_ns": 31}));
+    }
+
+    /// Every path of a value: `hooks[].reasons[].why`.
+    fn paths(value: &Value, path: &str, into: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    paths(value, &format!("{path}{dot}{name}"), into);
+                }
+            }
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                for item in items {
+                    paths(item, &format!("{path}[]"), into);
+                }
+            }
+            _ => _ = into.insert(path.to_owned()),
+        }
+    }
+
+    #[test]
+    fn every_field_is_documented_and_every_documented_field_exists() {
+        let mut written = BTreeSet::new();
+        paths(&value(&diagnosis(), Some(&measured())), "", &mut written);
+        // What this one has in other places, or could have.
+        written.extend(
+            [
+                "processes.reasons[].why",
+                "processes.reasons[].remedy",
+                "engines[].reasons[].remedy",
+                "engines[].reasons",
+            ]
+            .map(String::from),
+        );
+        written.remove("hooks[].reasons");
+        written.extend(
+            ["ns", "low_ns", "high_ns"].map(|name| format!("measured.hooks[].bystander.{name}")),
+        );
+        written.insert("measured.hooks[].target.below_ns".to_owned());
+
+        let section = DOC.split_once(HEADING).expect(HEADING).1;
+        let section = section.split("\n## ").next().unwrap();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        let names = rows.flat_map(|row| {
+            let names = row.split_once('|').unwrap().0;
+            names.split(',').map(|name| name.trim().trim_matches('`').to_owned())
+        });
+        assert_eq!(written, names.collect());
+    }
+}

@@ -1,0 +1,118 @@
+//! What the kernel that is running can do, found out by trying.
+
+use std::fmt;
+
+use super::{Injector, Target};
+
+/// A way to see sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// kprobe and kretprobe.
+    Kprobe,
+    /// fentry and fexit.
+    Fentry,
+    /// Syscall tracepoints.
+    Tracepoint,
+}
+
+impl Hook {
+    const ALL: [Self; 3] = [Self::Kprobe, Self::Fentry, Self::Tracepoint];
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kprobe => "kprobe",
+            Self::Fentry => "fentry",
+            Self::Tracepoint => "tracepoint",
+        })
+    }
+}
+
+/// Facts about this machine.
+pub struct Host {
+    /// Each hook, and why it cannot be used if so.
+    hooks: Vec<(Hook, Result<(), String>)>,
+    /// Why sends cannot be failed, if so.
+    errors: Result<(), String>,
+    /// Emulated, so many times slower.
+    pub is_slow: bool,
+}
+
+impl Host {
+    /// Nothing is known; every trial is listed.
+    pub fn unknown() -> &'static Self {
+        Box::leak(Box::new(Self {
+            hooks: Hook::ALL.map(|hook| (hook, Ok(()))).to_vec(),
+            errors: Ok(()),
+            is_slow: false,
+        }))
+    }
+
+    /// Tries everything once, all at a time: nothing here acts.
+    pub fn probe() -> &'static Self {
+        let sleeper = Target::start("sleeper", "100");
+        let shadow = format!("--pid {} --shadow --duration 100ms -q", sleeper.pid);
+        let tries = Hook::ALL.map(|hook| {
+            (hook, Injector::spawn(&format!("{shadow} --hook {hook}")))
+        });
+        let errors = Injector::spawn(&format!("{shadow} --error ECONNRESET"));
+        let outcome = |injector: Injector| {
+            let ended = injector.finish();
+            match ended.code {
+                Some(0) => Ok(()),
+                _ => Err(ended.stderr),
+            }
+        };
+        let host = Self {
+            hooks: tries.map(|(hook, injector)| (hook, outcome(injector))).to_vec(),
+            errors: outcome(errors),
+            is_slow: is_emulated(),
+        };
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let usable: Vec<_> = host
+            .hooks
+            .iter()
+            .filter(|(_, usable)| usable.is_ok())
+            .map(|(hook, _)| hook.to_string())
+            .collect();
+        println!(
+            "kernel {}: hooks {}; sends {} be failed",
+            release.trim(),
+            usable.join(", "),
+            if host.errors.is_ok() { "can" } else { "cannot" }
+        );
+        Box::leak(Box::new(host))
+    }
+
+    /// All hooks, and why each cannot be used if so.
+    pub fn hooks(&self) -> &[(Hook, Result<(), String>)] {
+        &self.hooks
+    }
+
+    /// Whether a hook can be used.
+    pub fn has(&self, hook: Hook) -> Result<(), String> {
+        self.hooks
+            .iter()
+            .find(|(other, _)| *other == hook)
+            .map_or_else(|| Err("never tried".to_owned()), |(_, usable)| usable.clone())
+    }
+
+    /// Whether sends can be failed.
+    pub fn can_fail_sends(&self) -> Result<(), String> {
+        self.errors.clone()
+    }
+
+    /// One of two numbers: for a real machine, and for a slow one.
+    pub fn scale<T>(&self, real: T, slow: T) -> T {
+        if self.is_slow { slow } else { real }
+    }
+}
+
+fn is_emulated() -> bool {
+    match std::env::var("INJECTOR_E2E_RING") {
+        Ok(ring) => ring == "vm",
+        Err(_) => std::fs::read_to_string("/proc/cpuinfo")
+            .is_ok_and(|info| info.contains("QEMU") || info.contains("TCG")),
+    }
+}

@@ -1,0 +1,58 @@
+//! Compiles the programs that are traced, once.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// The injector under test.
+pub const INJECTOR: &str = env!("CARGO_BIN_EXE_injector");
+
+/// A second name for a program, where the name is what a test is about.
+const NAMED: [(&str, &str); 1] = [("order_api", "order-api")];
+
+/// Compiles what is missing or older than its source.
+pub fn prepare() {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets");
+    fs::create_dir_all(directory()).expect("a directory for the target programs");
+    for entry in fs::read_dir(&sources).expect("the target programs' sources") {
+        let source = entry.expect("a source file").path();
+        if source.extension().is_some_and(|extension| extension == "c") {
+            let name = source.file_stem().unwrap_or_default().to_string_lossy();
+            let program = path(&name);
+            if is_newer(&source, &program) {
+                compile(&source, &program);
+            }
+        }
+    }
+    for (program, name) in NAMED {
+        if is_newer(&path(program), &path(name)) {
+            fs::copy(path(program), path(name)).expect("a copy of a target program");
+        }
+    }
+}
+
+/// Where a program is.
+pub fn path(name: &str) -> PathBuf {
+    directory().join(name)
+}
+
+fn directory() -> PathBuf {
+    Path::new(INJECTOR).with_file_name("e2e-targets")
+}
+
+fn is_newer(source: &Path, product: &Path) -> bool {
+    let time = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
+    time(product).is_none_or(|product| time(source).is_some_and(|source| source > product))
+}
+
+fn compile(source: &Path, program: &Path) {
+    let status = Command::new("cc")
+        .args(["-std=c11", "-O2", "-Wall", "-Wextra", "-pthread", "-o"])
+        .arg(program)
+        .arg(source)
+        .status()
+        .expect("a C compiler (cc)");
+    assert!(status.success(), "cannot compile {}", source.display());
+}
