@@ -31,8 +31,9 @@ fn main() -> anyhow::Result<()> {
 fn put_on_path(linker: &Path) -> anyhow::Result<()> {
     let directory = linker.parent().context("bpf-linker has no directory")?;
     let path = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths(std::iter::once(directory.to_path_buf()).chain(env::split_paths(&path)))
-        .context("cannot extend PATH")?;
+    let path =
+        env::join_paths(std::iter::once(directory.to_path_buf()).chain(env::split_paths(&path)))
+            .context("cannot extend PATH")?;
     // SAFETY: a build script's main thread; no other thread exists yet.
     unsafe { env::set_var("PATH", path) };
     Ok(())

@@ -18,7 +18,9 @@ pub fn add(counter: Counter, amount: u64) {
         // its type. Atomic because a program can be preempted by another on
         // the same CPU.
         unsafe {
-            let slot = (&raw mut (*stats).values).cast::<u64>().add(counter as usize);
+            let slot = (&raw mut (*stats).values)
+                .cast::<u64>()
+                .add(counter as usize);
             atomic::add(slot, amount);
         }
     }

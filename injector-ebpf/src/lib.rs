@@ -6,6 +6,10 @@
 //! to and from kernel memory as plain bytes. Times are nanoseconds of
 //! `CLOCK_MONOTONIC` (`bpf_ktime_get_ns`), addresses are in network order.
 #![no_std]
+#![allow(
+    clippy::inline_always,
+    reason = "a call inside a BPF program costs stack that it does not have"
+)]
 
 mod counters;
 #[path = "send/decide.rs"]

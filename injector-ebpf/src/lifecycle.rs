@@ -7,9 +7,7 @@
 //! | `sched_process_exit` | `(struct task_struct *p, …)` | 6.1, 6.12, 6.18, 7.3 |
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
-    macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
 use injector_ebpf::{Counter, LifecycleEvent, LifecycleKind, target_flags};
@@ -39,7 +37,12 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     }
     if TARGETS.insert(tgid, target, 0).is_err() {
         count(Counter::TargetsFull);
-        warn!(&ctx, "the target table is full (--max-targets): process {}, a child of {}, is not followed", tgid, parent);
+        warn!(
+            &ctx,
+            "the target table is full (--max-targets): process {}, a child of {}, is not followed",
+            tgid,
+            parent
+        );
         return 0;
     }
     ring::lifecycle(&event(LifecycleKind::Fork, tgid, parent));

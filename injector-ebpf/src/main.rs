@@ -1,6 +1,10 @@
 //! The kernel programs of injector. This file is only their list; each hook is
 //! a thin file that calls `send::flow`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![allow(
+    clippy::inline_always,
+    reason = "a call inside a BPF program costs stack that it does not have"
+)]
 // Inline assembly for the atomic instructions; see `atomic.rs`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 

@@ -188,11 +188,11 @@ mod tests {
     fn draws_are_uniform() {
         for draw in [Draw::Choice, Draw::Delay] {
             let mut cells = [0u32; 64];
-            let calls = 64_000;
-            for call in 1..=calls {
+            let draws = 64_000;
+            for call in 1..=draws {
                 cells[(random(42, 0, 3, call, draw) >> 58) as usize] += 1;
             }
-            let expected = calls as f64 / 64.0;
+            let expected = draws as f64 / 64.0;
             let chi: f64 = cells
                 .iter()
                 .map(|&n| (f64::from(n) - expected).powi(2) / expected)

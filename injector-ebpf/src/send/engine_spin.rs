@@ -23,7 +23,11 @@ struct Spin {
 pub fn deliverable(asked_ns: u64, control: *const Control) -> u64 {
     // SAFETY: a live map value.
     let ceiling = unsafe { (*control).max_spin_ns };
-    if asked_ns < ceiling { asked_ns } else { ceiling }
+    if asked_ns < ceiling {
+        asked_ns
+    } else {
+        ceiling
+    }
 }
 
 /// See [`super::engine::wait`].

@@ -6,8 +6,8 @@ use aya_ebpf::helpers::{
     generated::bpf_send_signal_thread,
 };
 use injector_ebpf::{
-    COMM_LEN, Control, Counter, ENDPOINT_LEN, Endpoint, Guard, Hook, Mode, NO_DELAY, OverAction, Protocol, Rule, SendRecord, Target, Verdict,
-    decide, flags,
+    COMM_LEN, Control, Counter, ENDPOINT_LEN, Endpoint, Guard, Hook, Mode, NO_DELAY, OverAction,
+    Protocol, Rule, SendRecord, Target, Verdict, decide, flags,
 };
 
 use super::{
@@ -17,7 +17,9 @@ use super::{
 use crate::{
     atomic,
     count::{add, count},
-    maps::{BUDGET, CONTROL, IN_FLIGHT, InFlight, QUANTILES, RULES, TARGETS, THREADS, Thread, setup},
+    maps::{
+        BUDGET, CONTROL, IN_FLIGHT, InFlight, QUANTILES, RULES, TARGETS, THREADS, Thread, setup,
+    },
     ring,
 };
 
@@ -386,7 +388,10 @@ fn next_call(tid: u32) -> (u64, u64) {
         Some(budget) => unsafe { atomic::fetch_add(&raw mut (*budget).threads, 1) },
         None => 0,
     };
-    if THREADS.insert(tid, Thread { ordinal, calls: 1 }, 0).is_err() {
+    if THREADS
+        .insert(tid, Thread { ordinal, calls: 1 }, 0)
+        .is_err()
+    {
         count(Counter::ThreadsFull);
     }
     (ordinal, 1)

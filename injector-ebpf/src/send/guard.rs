@@ -4,7 +4,9 @@
 //! sleep, so the kernel never enters them from there; senders inside the
 //! kernel are kernel threads or use sockets without a file.
 
-use aya_ebpf::helpers::{bpf_get_current_task, bpf_get_current_task_btf, generated::bpf_task_pt_regs};
+use aya_ebpf::helpers::{
+    bpf_get_current_task, bpf_get_current_task_btf, generated::bpf_task_pt_regs,
+};
 use injector_ebpf::{Guard, Hook, Rule, flags};
 
 use super::socket::Socket;

@@ -5,6 +5,8 @@
 //! size)` [security/security.c], checked in 6.1, 6.12, 6.18, 7.3. `sendfile`
 //! and `splice` pass through it from 6.5 on.
 
+use core::arch::asm;
+
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use injector_ebpf::Hook;
 
@@ -37,6 +39,23 @@ pub fn lsm_socket_sendmsg(ctx: LsmContext) -> i32 {
     function::message(&mut call, ctx.arg(1));
     let sock = pointer(ctx.arg(0), setup!(offsets.socket_sk));
     let errno = flow::enter(&sender, sock, &call);
-    // The verifier demands 0 or an errno; an errno is at most 4095.
-    -((errno & 0xfff) as i32)
+    negative(errno)
+}
+
+/// `-errno`, in a form in which the verifier can see that it lies between
+/// -4095 and 0, as it demands: it follows a subtraction, but not the negation
+/// that the compiler would make of one (refused by 6.12).
+#[inline(always)]
+fn negative(errno: u32) -> i32 {
+    let errno = u64::from(errno & 0xfff);
+    let mut result = 0i64;
+    // SAFETY: plain arithmetic.
+    unsafe {
+        asm!(
+            "{result} -= {errno}",
+            result = inout(reg) result,
+            errno = in(reg) errno,
+        );
+    }
+    result as i32
 }

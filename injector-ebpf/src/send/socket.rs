@@ -103,7 +103,12 @@ impl Socket {
                 unix_name(pointer(self.sock, setup!(offsets.unix_peer)), peer);
             } else {
                 peer.port = (name.length - 2) as u16;
-                copy(&mut peer.address, name.address.wrapping_add(2), name.length - 2, name.space);
+                copy(
+                    &mut peer.address,
+                    name.address.wrapping_add(2),
+                    name.length - 2,
+                    name.space,
+                );
             }
             return;
         }

@@ -47,7 +47,13 @@ const SENDMMSG: u8 = 4;
 macro_rules! argument {
     ($ctx:expr, $n:literal) => {
         // SAFETY: inside the record of a syscall with more than `$n` arguments.
-        unsafe { *$ctx.as_ptr().cast::<u8>().add(FIRST_ARGUMENT + 8 * $n).cast::<u64>() }
+        unsafe {
+            *$ctx
+                .as_ptr()
+                .cast::<u8>()
+                .add(FIRST_ARGUMENT + 8 * $n)
+                .cast::<u64>()
+        }
     };
 }
 
@@ -175,7 +181,10 @@ fn enter_sender(sender: &Sender, descriptor: u64, call: &Call) -> u32 {
 fn sock(descriptor: u32) -> Option<*const u8> {
     // SAFETY: reads the current task's address.
     let task = unsafe { bpf_get_current_task() } as *const u8;
-    let table = pointer(pointer(task, setup!(offsets.task_files)), setup!(offsets.files_fdt));
+    let table = pointer(
+        pointer(task, setup!(offsets.task_files)),
+        setup!(offsets.files_fdt),
+    );
     if descriptor >= member::<u32>(table, setup!(offsets.fdtable_max_fds)) {
         return None;
     }

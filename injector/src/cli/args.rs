@@ -1,6 +1,11 @@
 //! Flags and subcommands: the one place where each is declared. Help, man page
 //! and completions derive from it.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "these comments are help texts, where backticks would be shown"
+)]
+
 use std::{ffi::OsString, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -284,8 +289,19 @@ mod tests {
     #[test]
     fn the_seed_case_parses() {
         let cli = Cli::try_parse_from([
-            "injector", "--comm", "order-api", "--env", "env=gray", "--probability", "15%",
-            "--delay", "0..1200ms", "--threshold", "800ms", "--on-timeout", "signal:SIGUSR2",
+            "injector",
+            "--comm",
+            "order-api",
+            "--env",
+            "env=gray",
+            "--probability",
+            "15%",
+            "--delay",
+            "0..1200ms",
+            "--threshold",
+            "800ms",
+            "--on-timeout",
+            "signal:SIGUSR2",
         ])
         .unwrap();
         assert_eq!(cli.run.delay, Some("0..1200ms".parse().unwrap()));

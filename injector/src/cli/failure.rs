@@ -1,14 +1,22 @@
 //! Which exit code an error means.
 
 use crate::{
-    daemon::{NoErrorHook, NoHook},
+    daemon::{
+        NoErrorHook, NoHook, NoLifecycle,
+        command::{CANNOT_EXECUTE, CannotExecute},
+    },
     kernel::{btf::BtfError, host::HostError},
 };
 
-/// 3 when the kernel cannot do it, else 2.
+/// 3 when the kernel cannot do it, 127 as from a shell when a command cannot be
+/// executed, else 2.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<CannotExecute>() {
+        return CANNOT_EXECUTE;
+    }
     let unsupported = error.is::<NoHook>()
         || error.is::<NoErrorHook>()
+        || error.is::<NoLifecycle>()
         || error.is::<BtfError>()
         || error
             .downcast_ref::<HostError>()

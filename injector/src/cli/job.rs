@@ -11,15 +11,12 @@ use crate::{
     kernel::{clock, host::Host, lock::ActingLock, mounts::HostMounts},
     plan::{Fault, Filter, Limits, Plan, Rule},
     target::{
-        Selector, Tracker,
-        process::Process,
-        protection::check_breadth,
-        selector::cgroup_path,
+        Selector, Tracker, process::Process, protection::check_breadth, selector::cgroup_path,
     },
 };
 
 /// How long a run that acts lasts when nobody says.
-const DEFAULT_DURATION: Duration = Duration::from_secs(60);
+const DEFAULT_DURATION: Duration = Duration::from_mins(1);
 /// A spin ceiling above this is warned about: it is the default, and a raised
 /// one means that somebody wants to burn CPUs.
 const MODEST_SPIN: Duration = Duration::from_millis(10);
@@ -105,7 +102,11 @@ fn plan(flags: &Run) -> Result<Plan> {
     };
     let mut plan = Plan {
         rules: vec![rule],
-        mode: if flags.shadow { Mode::Shadow } else { Mode::Enforce },
+        mode: if flags.shadow {
+            Mode::Shadow
+        } else {
+            Mode::Enforce
+        },
         limits: Limits {
             max_total_delay: flags.max_total_delay,
             max_delay_per_second: Some(flags.max_delay_per_second),
@@ -114,9 +115,11 @@ fn plan(flags: &Run) -> Result<Plan> {
         },
         duration: flags.duration.filter(|duration| !duration.is_zero()),
         // Any value will do, as long as it is shown and can be given again.
-        seed: flags.seed.unwrap_or_else(|| clock::monotonic_ns() % 1_000_000),
+        seed: flags
+            .seed
+            .unwrap_or_else(|| clock::monotonic_ns() % 1_000_000),
     };
-    if plan.acts() && flags.duration.is_none() && flags.command.is_empty() {
+    if plan.acts() && flags.duration.is_none() {
         plan.duration = Some(DEFAULT_DURATION);
     }
     plan.validate()?;
@@ -170,7 +173,10 @@ fn check_selector(selector: &Selector, allow_broad: bool) -> Result<()> {
     }
     if !allow_broad {
         let all = Process::all().context("cannot list processes")?;
-        let user = all.iter().filter(|process| !process.is_kernel_thread()).count();
+        let user = all
+            .iter()
+            .filter(|process| !process.is_kernel_thread())
+            .count();
         check_breadth(tracker.preview(&all).len(), user)?;
     }
     Ok(())
@@ -187,7 +193,11 @@ fn warn(plan: &Plan) {
         );
     }
     for rule in &plan.rules {
-        let longest = rule.fault.delay.as_ref().and_then(crate::plan::Delay::longest);
+        let longest = rule
+            .fault
+            .delay
+            .as_ref()
+            .and_then(crate::plan::Delay::longest);
         if spins && longest.is_none_or(|longest| longest > plan.limits.max_spin) {
             eprintln!(
                 "injector: note: the spin engine cuts delays short at {} (--max-spin); asked and \

@@ -34,7 +34,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Some(Sub::Doctor(flags)) => doctor::run(&flags),
         Some(Sub::Demo(flags)) => demo::run(&flags),
         Some(Sub::Control { socket, request }) => {
-            println!("{}", crate::daemon::control::ask(&socket, &request.join(" "))?);
+            println!(
+                "{}",
+                crate::daemon::control::ask(&socket, &request.join(" "))?
+            );
             Ok(0)
         }
         Some(Sub::Completions { shell }) => {

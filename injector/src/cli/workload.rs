@@ -27,7 +27,7 @@ pub fn run(flags: &Workload) -> Result<u8> {
     client.set_nodelay(true)?;
     let (mut server, _) = listener.accept()?;
     thread::spawn(move || {
-        let mut buffer = [0; 1 << 16];
+        let mut buffer = [0; 1 << 12];
         while server.read(&mut buffer).is_ok_and(|read| read > 0) {}
     });
     println!("ready");

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::{
     errno::Errno,
     sys::{
@@ -23,7 +23,15 @@ use tokio::io::{Interest, unix::AsyncFd};
 use crate::kernel::mounts::HostMounts;
 
 /// What a shell returns when a command cannot be executed.
-const CANNOT_EXECUTE: i32 = 127;
+pub const CANNOT_EXECUTE: u8 = 127;
+
+/// The command could not be executed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot execute {name}: {}", errno.desc())]
+pub struct CannotExecute {
+    name: String,
+    errno: Errno,
+}
 
 /// A child that waits for its start, runs, or has ended.
 pub struct Command {
@@ -61,7 +69,7 @@ impl Command {
                 let mut byte = [0];
                 // An end of file: the parent gave up or died.
                 if read(&wait, &mut byte) != Ok(1) {
-                    std::process::exit(CANNOT_EXECUTE);
+                    std::process::exit(CANNOT_EXECUTE.into());
                 }
                 let _ = mounts.leave();
                 let _ = SigSet::empty().thread_set_mask();
@@ -70,7 +78,7 @@ impl Command {
                     Err(errno) => errno as i32,
                 };
                 let _ = write(&report, &error.to_ne_bytes());
-                std::process::exit(CANNOT_EXECUTE);
+                std::process::exit(CANNOT_EXECUTE.into());
             }
         }
     }
@@ -82,7 +90,10 @@ impl Command {
 
     /// Lets it execute; an error if that failed.
     pub fn start(&mut self) -> Result<()> {
-        let go = self.go.take().context("the command has been started already")?;
+        let go = self
+            .go
+            .take()
+            .context("the command has been started already")?;
         write(&go, &[1]).context("the child that was to run the command is gone")?;
         drop(go);
         // The other end closes when the program executes. Ours has a copy of
@@ -90,7 +101,8 @@ impl Command {
         let mut error = [0; 4];
         if read(&self.failed, &mut error).unwrap_or(0) == error.len() {
             let errno = Errno::from_raw(i32::from_ne_bytes(error));
-            bail!("cannot execute {}: {}", self.name, errno.desc());
+            let name = self.name.clone();
+            return Err(CannotExecute { name, errno }.into());
         }
         Ok(())
     }

@@ -25,8 +25,7 @@ use tokio::{
 use crate::plan::{Delay, Probability};
 
 /// What a line accepts.
-pub const GRAMMAR: &str =
-    "probability P | delay DELAY | mode shadow|enforce | status | stop";
+pub const GRAMMAR: &str = "probability P | delay DELAY | mode shadow|enforce | status | stop";
 
 /// Longest line that is read.
 const MAX_LINE: u64 = 4096;
@@ -65,7 +64,10 @@ impl std::str::FromStr for Request {
             ("mode", "enforce") => Ok(Self::Mode(Mode::Enforce)),
             ("status", "") => Ok(Self::Status),
             ("stop", "") => Ok(Self::Stop),
-            _ => Err(format!("'{}' is no request; accepted: {GRAMMAR}", line.trim())),
+            _ => Err(format!(
+                "'{}' is no request; accepted: {GRAMMAR}",
+                line.trim()
+            )),
         }
     }
 }
@@ -119,10 +121,16 @@ fn remove_stale(path: &Path) -> Result<()> {
         return Ok(());
     };
     if !found.file_type().is_socket() {
-        bail!("{} exists and is no socket; choose another path for --control", path.display());
+        bail!(
+            "{} exists and is no socket; choose another path for --control",
+            path.display()
+        );
     }
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        bail!("another injector listens on {}; choose another path for --control", path.display());
+        bail!(
+            "another injector listens on {}; choose another path for --control",
+            path.display()
+        );
     }
     Ok(fs::remove_file(path)?)
 }
@@ -150,7 +158,9 @@ async fn serve(stream: UnixStream, requests: mpsc::Sender<Asked>) -> io::Result<
                 if requests.send(asked).await.is_err() {
                     break;
                 }
-                answered.await.unwrap_or_else(|_| Err("the run is ending".to_owned()))
+                answered
+                    .await
+                    .unwrap_or_else(|_| Err("the run is ending".to_owned()))
             }
             Err(reason) => Err(reason),
         };
@@ -175,7 +185,7 @@ pub fn ask(path: &Path, line: &str) -> Result<String> {
     })?;
     writeln!(stream, "{line}").context("cannot send the request")?;
     let mut answer = String::new();
-    std::io::BufReader::new(stream)
+    io::BufReader::new(stream)
         .read_line(&mut answer)
         .context("no answer")?;
     match answer.trim_end().split_once(": ") {
@@ -199,6 +209,11 @@ mod tests {
         assert_eq!("stop".parse(), Ok(Request::Stop));
         let error = "explode".parse::<Request>().unwrap_err();
         assert!(error.contains(GRAMMAR), "{error}");
-        assert!("delay soon".parse::<Request>().unwrap_err().contains("soon"));
+        assert!(
+            "delay soon"
+                .parse::<Request>()
+                .unwrap_err()
+                .contains("soon")
+        );
     }
 }

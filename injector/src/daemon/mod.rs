@@ -7,6 +7,5 @@ mod rules;
 mod run;
 mod sink;
 
-pub use ending::Ending;
-pub use run::{Job, NoErrorHook, NoHook, run};
+pub use run::{Job, NoErrorHook, NoHook, NoLifecycle, run};
 pub use sink::{Format, Verbosity};

@@ -40,9 +40,15 @@ impl Rules {
             .fault
             .delay
             .as_ref()
-            .map(|delay| quantile::table(delay, rule.max_delay, |path| std::fs::read_to_string(path)))
+            .map(|delay| {
+                quantile::table(delay, rule.max_delay, |path| std::fs::read_to_string(path))
+            })
             .transpose()?;
-        kernel.set_rule(index as u32, &compile::compile(rule, seed, slot), table.as_deref())?;
+        kernel.set_rule(
+            index as u32,
+            &compile::compile(rule, seed, slot),
+            table.as_deref(),
+        )?;
         self.spare[index] = spare;
         Ok(())
     }

@@ -6,8 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
-use aya::maps::MapError;
+use anyhow::{Context as _, Result};
 use injector_ebpf::{Budget, Hook, LifecycleEvent, SendRecord, Target};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -25,7 +24,7 @@ use super::{
 };
 use crate::{
     explain::{Summary, Totals},
-    kernel::{HookChoice, Kernel, clock},
+    kernel::{HookChoice, Kernel, clock, host::Host},
     output::{RunInfo, mode_name},
     plan::{Plan, compile},
     target::{
@@ -73,20 +72,41 @@ pub struct Job {
 pub struct NoHook(Vec<(Hook, crate::kernel::hooks::HookError)>);
 
 fn reasons(refused: &[(Hook, crate::kernel::hooks::HookError)]) -> String {
-    refused
-        .iter()
-        .map(|(hook, error)| format!("\n  {}: {error}", hook.name()))
-        .collect()
+    refused.iter().fold(String::new(), |text, (hook, error)| {
+        format!("{text}\n  {}: {error}", hook.name())
+    })
 }
 
-/// The error hook could not be attached.
+/// Sends cannot be made to fail here.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "failing sends needs the BPF LSM hook socket_sendmsg, which this kernel refuses: {0}\n\
-     boot with `lsm=...,bpf` (the list in /sys/kernel/security/lsm with bpf added) and without \
-     kernel lockdown; `injector doctor` says which of the two is missing"
-)]
-pub struct NoErrorHook(crate::kernel::hooks::HookError);
+pub enum NoErrorHook {
+    /// The kernel refuses the program.
+    #[error(
+        "failing sends needs the BPF LSM hook socket_sendmsg, which this kernel refuses: {0}; \
+         `injector doctor` says what would change that"
+    )]
+    Refused(crate::kernel::hooks::HookError),
+    /// The program would be attached and never called.
+    #[error(
+        "failing sends needs BPF LSM, and bpf is not in the LSM list of this kernel ({list}); \
+         boot with lsm={list},bpf on the kernel command line"
+    )]
+    NotInList {
+        /// The list.
+        list: String,
+    },
+    /// Nothing would see the sends that are not failed.
+    #[error(
+        "failing sends needs the kprobe or fentry hook beside the LSM hook, and only tracepoints \
+         are in use here; `injector doctor` says why"
+    )]
+    OnlyTracepoints,
+}
+
+/// Processes cannot be followed here.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot follow processes that start and end: {0}; `injector doctor` says what is missing")]
+pub struct NoLifecycle(crate::kernel::hooks::HookError);
 
 /// Runs the job to its end.
 pub async fn run(job: Job) -> Result<Ending> {
@@ -107,18 +127,19 @@ struct Run {
     sink: Sink,
     summary: Summary,
     hook: Hook,
+    /// Whether the run was started as one that acts, and has the lock for it.
+    may_act: bool,
     start_ns: u64,
     start: Instant,
+    /// Whether the lease is renewed.
+    acting: bool,
 }
 
 struct Table<'k>(&'k mut Kernel);
 
 impl TargetTable for Table<'_> {
     fn add(&mut self, pid: u32, target: Target) -> bool {
-        match self.0.add_target(pid, target) {
-            Ok(()) => true,
-            Err(MapError::SyscallError(_)) | Err(_) => false,
-        }
+        self.0.add_target(pid, target).is_ok()
     }
 
     fn remove(&mut self, pid: u32) {
@@ -146,16 +167,16 @@ impl Run {
             compile::limits(&job.plan.limits, control);
             control.mode = job.plan.mode as u64;
         })?;
-        kernel.renew_lease(job.lease)?;
 
         // Processes first, so that none is missed between scan and attachment.
-        kernel
-            .attach_lifecycle()
-            .context("cannot follow processes that start and end")?;
+        kernel.attach_lifecycle().map_err(NoLifecycle)?;
         if job.plan.needs_error_hook() {
-            kernel.attach(Hook::Lsm).map_err(NoErrorHook)?;
+            attach_error_hook(&mut kernel)?;
         }
         let (hook, passed_over) = kernel.attach_sends(job.hook).map_err(NoHook)?;
+        if job.plan.needs_error_hook() && hook == Hook::Tracepoint {
+            return Err(NoErrorHook::OnlyTracepoints.into());
+        }
 
         let start_ns = clock::monotonic_ns();
         let mut sink = Sink::new(job.format, job.verbosity, start_ns);
@@ -164,14 +185,6 @@ impl Run {
                 sink.note(&format!("hook {} is not used: {why}", better.name()));
             }
         }
-        if job.plan.needs_error_hook() && hook == Hook::Tracepoint {
-            kernel.detach(hook);
-            return Err(anyhow!(
-                "failing sends needs the kprobe or fentry hook beside the LSM hook, and only \
-                 tracepoints work here; `injector doctor` says why"
-            ));
-        }
-
         let mut tracker = Tracker::new(job.selector.clone(), 0);
         let changes = tracker.scan(&Process::all()?, &mut Table(&mut kernel));
         let (sender, requests) = mpsc::channel(8);
@@ -191,15 +204,24 @@ impl Run {
             sink,
             summary: Summary::default(),
             hook,
+            may_act: job.plan.acts(),
             start_ns,
             start: Instant::now(),
+            acting: true,
             kernel,
             job,
         };
+        // Attaching can outlast a lease.
+        run.kernel.renew_lease(run.job.lease)?;
+        // Attaching can take longer than the lease on a slow machine.
+        run.kernel.renew_lease(run.job.lease)?;
         run.announce();
         run.report(&changes);
         if run.tracker.len() == 0 {
-            run.sink.note(&format!("no process matches yet ({}); waiting", run.job.selector));
+            run.sink.note(&format!(
+                "no process matches yet ({}); waiting",
+                run.job.selector
+            ));
         }
         if let Some(command) = &mut run.job.command {
             command.start()?;
@@ -210,11 +232,13 @@ impl Run {
     fn announce(&mut self) {
         let mode = mode_name(self.job.plan.mode);
         let end = match self.job.plan.duration {
-            Some(duration) => crate::plan::duration::compact(duration),
-            None => "no end but Ctrl-C".to_owned(),
+            Some(duration) => {
+                format!("ends after {}", crate::plan::duration::compact(duration))
+            }
+            None => "runs until it is stopped".to_owned(),
         };
         self.sink.note(&format!(
-            "attached: hook {}, mode {mode}, seed {}, lease {}, ends after {end}",
+            "attached: hook {}, mode {mode}, seed {}, lease {}, {end}",
             self.hook.name(),
             self.job.plan.seed,
             crate::plan::duration::compact(self.job.lease),
@@ -230,20 +254,31 @@ impl Run {
         let mut scan = ticks(SCAN);
         let mut status = ticks(STATUS);
         let mut lease = ticks(self.job.lease / 3);
-        let deadline = self.job.plan.duration.map(|duration| self.start + duration);
+        let mut deadline = self.job.plan.duration.map(|duration| self.start + duration);
         let mut command = self.job.command.take();
 
         let ending = loop {
             tokio::select! {
                 biased;
-                _ = lease.tick() => self.kernel.renew_lease(self.job.lease)?,
+                _ = lease.tick(), if self.acting => self.kernel.renew_lease(self.job.lease)?,
                 _ = interrupt.recv() => break Ending::Signal("SIGINT"),
                 _ = terminate.recv() => break Ending::Signal("SIGTERM"),
                 _ = hangup.recv() => break Ending::Signal("SIGHUP"),
-                () = until(deadline) => break Ending::Duration,
+                () = until(deadline) => {
+                    if command.is_none() {
+                        break Ending::Duration;
+                    }
+                    // The command's exit code is still ours to return.
+                    deadline = None;
+                    self.acting = false;
+                    self.kernel.set_control(|control| control.lease_ns = 0)?;
+                    self.sink.note("the time is up (--duration): the command runs on untouched");
+                }
                 code = ended(command.as_mut()) => break Ending::Command(code?),
                 Some(asked) = self.requests.recv() => {
                     if self.answer(asked) {
+                        // The answer is written by a task that ends with us.
+                        tokio::task::yield_now().await;
                         break Ending::Control;
                     }
                 }
@@ -287,14 +322,14 @@ impl Run {
     }
 
     /// Reads the send ring.
-    fn records(&mut self) -> io::Result<()> {
+    fn records(&mut self) -> io::Result<usize> {
         let Self {
             sends,
             summary,
             sink,
             ..
         } = self;
-        sends
+        let count = sends
             .get_mut()
             .drain(BATCH, |record| {
                 summary.record(record);
@@ -305,7 +340,8 @@ impl Run {
                 Ok(error) => error,
                 Err(error) => io::Error::other(error),
             })?;
-        self.sink.flush()
+        self.sink.flush()?;
+        Ok(count)
     }
 
     /// Reads the process ring.
@@ -333,8 +369,12 @@ impl Run {
             let text = match change {
                 Change::Added { pid, comm } => format!("target + {pid} {comm}"),
                 Change::Removed { pid, ended: true } => format!("target - {pid} (ended)"),
-                Change::Removed { pid, ended: false } => format!("target - {pid} (no longer matches)"),
-                Change::Refused { pid, reason } => format!("process {pid} matches but is left alone: {reason}"),
+                Change::Removed { pid, ended: false } => {
+                    format!("target - {pid} (no longer matches)")
+                }
+                Change::Refused { pid, reason } => {
+                    format!("process {pid} matches but is left alone: {reason}")
+                }
             };
             self.sink.note(&text);
         }
@@ -356,7 +396,8 @@ impl Run {
                 Err(error) => format!("refused: {error}"),
             };
             let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
-            self.sink.note(&format!("control: uid {uid} (pid {pid}): {outcome}"));
+            self.sink
+                .note(&format!("control: uid {uid} (pid {pid}): {outcome}"));
         }
         let _ = answer.send(result);
         request == Request::Stop
@@ -389,8 +430,10 @@ impl Run {
             }
         };
         plan.validate().map_err(|error| error.to_string())?;
-        if plan.acts() && !self.job.plan.acts() {
-            return Err("this run was started without the right to act; start one that acts".to_owned());
+        if plan.acts() && !self.may_act {
+            return Err(
+                "this run was started without the right to act; start one that acts".to_owned(),
+            );
         }
         self.rules
             .replace(0, &plan.rules[0], plan.seed, &mut self.kernel)
@@ -427,15 +470,25 @@ impl Run {
         self.kernel.detach(Hook::Lsm);
         let ending = ending?;
         if ending != Ending::OutputClosed {
-            self.records()?;
+            // Hooks are gone, so the ring comes to an end.
+            while self.records()? > 0 {}
         }
         let totals = self.totals()?;
         let info = RunInfo {
             targets: format!("{} ({} processes)", self.job.selector, self.tracker.ever()),
-            rules: self.job.plan.rules.iter().map(ToString::to_string).collect(),
+            rules: self
+                .job
+                .plan
+                .rules
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             mode: self.job.plan.mode,
             hook: self.hook.name().to_owned(),
-            engine: "spin".to_owned(),
+            engine: format!(
+                "spin, at most {} for one send",
+                crate::plan::duration::compact(self.job.plan.limits.max_spin)
+            ),
             ended: ending.to_string(),
             start_ns: self.start_ns,
             elapsed,
@@ -446,6 +499,19 @@ impl Run {
             result => result.map(|()| ending),
         }
     }
+}
+
+/// A BPF LSM program that is not in the list loads and attaches, and is never
+/// called.
+fn attach_error_hook(kernel: &mut Kernel) -> Result<(), NoErrorHook> {
+    if let Some(lsms) = Host::read().lsms
+        && !lsms.iter().any(|lsm| lsm == "bpf")
+    {
+        return Err(NoErrorHook::NotInList {
+            list: lsms.join(","),
+        });
+    }
+    kernel.attach(Hook::Lsm).map_err(NoErrorHook::Refused)
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {

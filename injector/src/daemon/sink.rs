@@ -107,7 +107,13 @@ impl Sink {
         self.clear_status();
         match self.format {
             Format::Table => {
-                summary::write(&mut self.stdout, info, summary, totals, self.verbosity.explain)?;
+                summary::write(
+                    &mut self.stdout,
+                    info,
+                    summary,
+                    totals,
+                    self.verbosity.explain,
+                )?;
             }
             Format::Json => self.json.summary(&mut self.stdout, info, summary, totals)?,
         }

@@ -230,7 +230,10 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> &[u8] {
-        let rest = self.data.get(self.strings + offset as usize..).unwrap_or_default();
+        let rest = self
+            .data
+            .get(self.strings + offset as usize..)
+            .unwrap_or_default();
         rest.split(|&byte| byte == 0).next().unwrap_or_default()
     }
 }
@@ -271,7 +274,17 @@ mod tests {
         // 2: anonymous struct
         types.extend([0, structure(2), 8, name("pad"), 1, 0, name("b"), 1, 32]);
         // 3: inner
-        types.extend([name("inner"), structure(2), 16, name("x"), 1, 0, name("y"), 1, 64]);
+        types.extend([
+            name("inner"),
+            structure(2),
+            16,
+            name("x"),
+            1,
+            0,
+            name("y"),
+            1,
+            64,
+        ]);
         // 4: const inner
         types.extend([0, kind::CONST << 24, 3]);
         // 5: outer
@@ -298,8 +311,14 @@ mod tests {
         assert_eq!(btf.offset("outer", "a").unwrap(), 0);
         assert_eq!(btf.offset("outer", "b").unwrap(), 8);
         assert_eq!(btf.offset("outer", "c.y").unwrap(), 24);
-        assert!(matches!(btf.offset("outer", "z"), Err(BtfError::NoMember(..))));
-        assert!(matches!(btf.offset("none", "z"), Err(BtfError::NoStruct(_))));
+        assert!(matches!(
+            btf.offset("outer", "z"),
+            Err(BtfError::NoMember(..))
+        ));
+        assert!(matches!(
+            btf.offset("none", "z"),
+            Err(BtfError::NoStruct(_))
+        ));
     }
 
     #[test]

@@ -146,7 +146,9 @@ impl Diagnosis {
     /// Hooks that see sends and work, best first.
     pub fn working(&self) -> Vec<Hook> {
         let candidates = HookChoice::Auto.candidates().iter().copied();
-        candidates.filter(|hook| works(&self.hooks, *hook)).collect()
+        candidates
+            .filter(|hook| works(&self.hooks, *hook))
+            .collect()
     }
 }
 
@@ -211,10 +213,14 @@ fn engines(hooks: &[HookState]) -> Vec<EngineState> {
     };
     let mut error = Vec::new();
     if !works(hooks, Hook::Lsm) {
-        error.push(Reason::without_remedy("it acts in the lsm hook, which does not work"));
+        error.push(Reason::without_remedy(
+            "it acts in the lsm hook, which does not work",
+        ));
     }
     if !works(hooks, Hook::Fentry) && !works(hooks, Hook::Kprobe) {
-        error.push(Reason::without_remedy("it needs fentry or kprobe beside the lsm hook"));
+        error.push(Reason::without_remedy(
+            "it needs fentry or kprobe beside the lsm hook",
+        ));
     }
     vec![
         EngineState {
@@ -262,7 +268,10 @@ fn unfit(host: &Host) -> Vec<Reason> {
     }
     if !host.missing_capabilities.is_empty() {
         reasons.push(Reason::new(
-            format!("missing capability {}", host.missing_capabilities.join(", ")),
+            format!(
+                "missing capability {}",
+                host.missing_capabilities.join(", ")
+            ),
             "run as root: sudo injector doctor",
         ));
     }
@@ -463,7 +472,9 @@ pub fn measure(
     for number in 0..ROUNDS {
         round(number + 1, sends);
         for (index, &hook) in hooks.iter().enumerate() {
-            let before = (number % 2 == 0).then(|| Client::start(sends)?.send()).transpose()?;
+            let before = (number % 2 == 0)
+                .then(|| Client::start(sends)?.send())
+                .transpose()?;
             kernel.attach(hook)?;
             let beside = Client::start(sends).and_then(Client::send);
             let observed = send_as_target(kernel, sends);
@@ -561,7 +572,10 @@ fn price(mut differences: Vec<i64>) -> Price {
     differences.sort_unstable();
     let last = differences.len() - 1;
     // See [`ROUNDS`].
-    let (low, high) = (differences[1.min(last)], differences[last.saturating_sub(1)]);
+    let (low, high) = (
+        differences[1.min(last)],
+        differences[last.saturating_sub(1)],
+    );
     if low <= 0 {
         return Price::BelowNoise {
             noise_ns: low.unsigned_abs().max(high.unsigned_abs()),
@@ -602,7 +616,10 @@ impl Client {
             sends,
         };
         let ready = client.line()?;
-        ensure!(ready == "ready", "the client that is measured does not start ({ready:?})");
+        ensure!(
+            ready == "ready",
+            "the client that is measured does not start ({ready:?})"
+        );
         Ok(client)
     }
 
@@ -785,14 +802,22 @@ mod tests {
         };
         let available = |working: &[Hook]| {
             let engines = engines(&states(working));
-            let working = engines.into_iter().filter(|engine| engine.reasons.is_empty());
+            let working = engines
+                .into_iter()
+                .filter(|engine| engine.reasons.is_empty());
             working.map(|engine| engine.name).collect::<Vec<_>>()
         };
         assert_eq!(available(&[]), [""; 0]);
         assert_eq!(available(&[Hook::Lsm]), [""; 0]);
         assert_eq!(available(&[Hook::Tracepoint]), ["spin", "signal"]);
-        assert_eq!(available(&[Hook::Tracepoint, Hook::Lsm]), ["spin", "signal"]);
-        assert_eq!(available(&[Hook::Kprobe, Hook::Lsm]), ["spin", "error", "signal"]);
+        assert_eq!(
+            available(&[Hook::Tracepoint, Hook::Lsm]),
+            ["spin", "signal"]
+        );
+        assert_eq!(
+            available(&[Hook::Kprobe, Hook::Lsm]),
+            ["spin", "error", "signal"]
+        );
         assert_eq!(choose(&states(&HOOKS)), Some(Hook::Fentry));
         assert_eq!(choose(&states(&[Hook::Tracepoint])), Some(Hook::Tracepoint));
         assert_eq!(choose(&states(&[Hook::Lsm])), None);

@@ -65,23 +65,36 @@ impl HookError {
     }
 }
 
-/// The innermost messages of a program error on one line; aya's own text stops
-/// before the reason, and a verifier log is not for this place.
+/// A program error on one line: what the system said, and the verifier's last
+/// words if it was the verifier.
 fn cause(error: &ProgramError) -> String {
-    let mut parts = vec![first_line(&error.to_string())];
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
+        let log = verifier_log.to_string();
+        return match verdict(&log) {
+            Some(verdict) => format!("{io_error}; the verifier says: {verdict}"),
+            None => io_error.to_string(),
+        };
+    }
+    let mut parts = vec![error.to_string()];
     let mut current: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = current {
-        let line = first_line(&error.to_string());
-        if parts.last() != Some(&line) {
-            parts.push(line);
-        }
+        parts.push(error.to_string());
         current = error.source();
     }
+    parts.dedup();
     parts.join(": ")
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// The line of a verifier log that says what is wrong: the last one that is no
+/// statistic.
+fn verdict(log: &str) -> Option<&str> {
+    log.lines().map(str::trim).rfind(|line| {
+        !line.is_empty() && !line.starts_with("processed ") && !line.contains("stack depth")
+    })
 }
 
 /// Loads and attaches everything that `hook` consists of, returns first, so
@@ -92,7 +105,9 @@ pub fn attach(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf, hook: Hook) -> Resul
         Hook::Fentry => attach_fentries(ebpf, btf, aya_btf),
         Hook::Tracepoint => attach_tracepoints(ebpf, aya_btf),
         Hook::Lsm => attach_lsm(ebpf, aya_btf),
-        Hook::SockSendLength => attach_btf_tracepoint(ebpf, aya_btf, SOCK_SEND_LENGTH, SOCK_SEND_LENGTH),
+        Hook::SockSendLength => {
+            attach_btf_tracepoint(ebpf, aya_btf, SOCK_SEND_LENGTH, SOCK_SEND_LENGTH)
+        }
     };
     if result.is_err() {
         detach(ebpf, hook);
@@ -111,7 +126,11 @@ pub fn attach_lifecycle(ebpf: &mut Ebpf, aya_btf: &AyaBtf) -> Result<(), HookErr
 /// Detaches and unloads every program of `hook` that is loaded, entries first.
 pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
     let names: Vec<&str> = match hook {
-        Hook::Kprobe => SEND_FUNCTIONS.iter().map(|f| f.kprobe).chain([KRETPROBE]).collect(),
+        Hook::Kprobe => SEND_FUNCTIONS
+            .iter()
+            .map(|f| f.kprobe)
+            .chain([KRETPROBE])
+            .collect(),
         Hook::Fentry => SEND_FUNCTIONS
             .iter()
             .map(|f| f.fentry)
@@ -141,7 +160,10 @@ pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
 
 /// The send functions that this kernel has.
 pub fn present(btf: &Btf) -> Result<Vec<&'static SendFunction>, BtfError> {
-    let names: Vec<_> = SEND_FUNCTIONS.iter().map(|function| function.name).collect();
+    let names: Vec<_> = SEND_FUNCTIONS
+        .iter()
+        .map(|function| function.name)
+        .collect();
     let known = btf.functions(&names)?;
     Ok(SEND_FUNCTIONS
         .iter()
@@ -157,12 +179,20 @@ fn attach_kprobes(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), HookError> {
     let program: &mut KProbe = program(ebpf, KRETPROBE)?;
     refused("load", KRETPROBE, program.load())?;
     for function in &functions {
-        refused("attach kretprobe to", function.name, program.attach(function.name, 0))?;
+        refused(
+            "attach kretprobe to",
+            function.name,
+            program.attach(function.name, 0),
+        )?;
     }
     for function in &functions {
         let program: &mut KProbe = self::program(ebpf, function.kprobe)?;
         refused("load", function.kprobe, program.load())?;
-        refused("attach kprobe to", function.name, program.attach(function.name, 0))?;
+        refused(
+            "attach kprobe to",
+            function.name,
+            program.attach(function.name, 0),
+        )?;
     }
     Ok(())
 }
@@ -179,7 +209,11 @@ fn attach_fentries(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf) -> Result<(), H
     }
     for function in &functions {
         let program: &mut FEntry = program(ebpf, function.fentry)?;
-        refused("load", function.fentry, program.load(function.name, aya_btf))?;
+        refused(
+            "load",
+            function.fentry,
+            program.load(function.name, aya_btf),
+        )?;
         refused("attach fentry to", function.name, program.attach())?;
     }
     Ok(())
@@ -190,13 +224,21 @@ fn attach_tracepoints(ebpf: &mut Ebpf, aya_btf: &AyaBtf) -> Result<(), HookError
     refused("load", TRACEPOINT_EXIT, program.load())?;
     for syscall in SEND_SYSCALLS {
         let event = format!("sys_exit_{}", syscall.name);
-        refused("attach to syscalls:", &event, program.attach("syscalls", &event))?;
+        refused(
+            "attach to syscalls:",
+            &event,
+            program.attach("syscalls", &event),
+        )?;
     }
     for syscall in SEND_SYSCALLS {
         let program: &mut TracePoint = self::program(ebpf, syscall.program)?;
         refused("load", syscall.program, program.load())?;
         let event = format!("sys_enter_{}", syscall.name);
-        refused("attach to syscalls:", &event, program.attach("syscalls", &event))?;
+        refused(
+            "attach to syscalls:",
+            &event,
+            program.attach("syscalls", &event),
+        )?;
     }
     // Absent before 6.4; the caller says what is then not seen.
     let _ = attach_btf_tracepoint(ebpf, aya_btf, SOCK_SEND_LENGTH, SOCK_SEND_LENGTH);
@@ -243,4 +285,17 @@ fn refused<T>(
         program: program.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifiers_reason_is_found() {
+        let log = "0: R1=ctx() R10=fp0\n7: (95) exit\nAt program exit the register R0 is bad\n\
+                   processed 8 insns (limit 1000000)\n";
+        assert_eq!(verdict(log), Some("At program exit the register R0 is bad"));
+        assert_eq!(verdict(""), None);
+    }
 }

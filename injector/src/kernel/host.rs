@@ -22,7 +22,8 @@ pub enum HostError {
     /// No BTF.
     #[error(
         "{} is missing: this kernel was built without CONFIG_DEBUG_INFO_BTF=y, \
-         which injector needs to find its way in kernel structs", super::btf::VMLINUX
+         which injector needs to find its way in kernel structs",
+        super::btf::VMLINUX
     )]
     NoBtf,
     /// Not enough capabilities.

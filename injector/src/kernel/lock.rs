@@ -70,7 +70,11 @@ mod tests {
         let path = std::env::temp_dir().join(format!("injector-lock-{}", std::process::id()));
         let first = ActingLock::take_at(&path).unwrap();
         let second = ActingLock::take_at(&path).unwrap_err();
-        assert!(second.to_string().contains(&format!("pid {}", std::process::id())));
+        assert!(
+            second
+                .to_string()
+                .contains(&format!("pid {}", std::process::id()))
+        );
         drop(first);
         ActingLock::take_at(&path).unwrap();
         std::fs::remove_file(path).unwrap();

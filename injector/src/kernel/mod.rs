@@ -18,9 +18,7 @@ use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
-use injector_ebpf::{
-    Budget, Control, Hook, QuantileTable, Rule, Setup, Stats, Target,
-};
+use injector_ebpf::{Budget, Control, Hook, QuantileTable, Rule, Setup, Stats, Target};
 
 use self::{btf::Btf, hooks::HookError};
 
@@ -87,7 +85,9 @@ impl Kernel {
             .override_global("SETUP", &setup, true)
             .map_max_entries("TARGETS", max_targets)
             .load(OBJECT)
-            .context("cannot create the kernel maps (is there memory and room under RLIMIT_MEMLOCK?)")?;
+            .context(
+                "cannot create the kernel maps (is there memory and room under RLIMIT_MEMLOCK?)",
+            )?;
         let aya_btf = aya_btf
             .join()
             .map_err(|_| anyhow::anyhow!("the thread that reads BTF has panicked"))?
@@ -156,7 +156,12 @@ impl Kernel {
     }
 
     /// Writes a rule with its delay table.
-    pub fn set_rule(&mut self, index: u32, rule: &Rule, table: Option<&QuantileTable>) -> Result<()> {
+    pub fn set_rule(
+        &mut self,
+        index: u32,
+        rule: &Rule,
+        table: Option<&QuantileTable>,
+    ) -> Result<()> {
         if let Some(table) = table {
             self.tables
                 .set(rule.delay_table, table, 0)

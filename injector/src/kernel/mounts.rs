@@ -17,8 +17,16 @@ use nix::{
 
 /// Type, mount point, and a file that shows that it is mounted.
 const FILE_SYSTEMS: [(&str, &str, &str); 2] = [
-    ("tracefs", "/sys/kernel/tracing", "/sys/kernel/tracing/events"),
-    ("securityfs", "/sys/kernel/security", "/sys/kernel/security/lsm"),
+    (
+        "tracefs",
+        "/sys/kernel/tracing",
+        "/sys/kernel/tracing/events",
+    ),
+    (
+        "securityfs",
+        "/sys/kernel/security",
+        "/sys/kernel/security/lsm",
+    ),
 ];
 
 /// The mount namespace that we came from, if we had to leave it.

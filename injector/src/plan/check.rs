@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use injector_ebpf::MAX_RULES;
 
-use super::{FilterError, Limits, Over, Plan, Rule, duration::exact};
+use super::{Limits, Over, Plan, Rule, duration::exact, filter::FilterError};
 
 /// Highest ceiling of one delay. The kernel side interpolates delays in 64
 /// bits, which holds for gaps in a quantile table of less than 2⁴⁰ ns (18.3

@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::plan::{
-        Bytes, Fault, Filter, MAX_SPIN, peer, quantile,
+        Bytes, Fault, Filter, check::MAX_SPIN, peer, quantile,
         tests::{limits as no_limits, rule},
     };
 
@@ -302,20 +302,23 @@ mod tests {
         for (law, delays) in [
             (
                 "0..1200ms",
-                [250_000_400, 94_746_933, 824_054_834, 636_808_819],
+                [1_027_742_986, 223_491_393, 941_317_888, 497_163_071],
             ),
             (
                 "normal(80ms,20ms)",
-                [63_755_645, 51_757_312, 89_731_061, 81_539_286],
+                [101_290_320, 62_163_435, 95_744_971, 75_670_179],
             ),
-            ("exp(30ms)", [7_008_463, 2_467_419, 34_819_028, 22_693_746]),
+            ("exp(30ms)", [58_232_681, 6_182_802, 46_034_365, 16_048_566]),
             (
                 "pareto(10ms,1.5)",
-                [11_685_266, 10_563_626, 21_678_947, 16_558_355],
+                [36_475_644, 11_472_819, 27_814_900, 14_285_142],
             ),
-            ("histogram:x", [1_000_000, 1_000_000, 20_000_000, 1_000_000]),
+            (
+                "histogram:x",
+                [20_000_000, 1_000_000, 20_000_000, 1_000_000],
+            ),
         ] {
-            let want: Vec<_> = [5, 7, 9, 15].into_iter().zip(delays).collect();
+            let want: Vec<_> = [9, 11, 15, 21].into_iter().zip(delays).collect();
             assert_eq!(decisions(law, 42, 0)[..4], want, "{law}");
         }
         let chosen = |seed, thread| {
@@ -327,13 +330,10 @@ mod tests {
         };
         assert_eq!(
             chosen(42, 0),
-            [5, 7, 9, 15, 17, 25, 31, 33, 37, 43, 51, 53, 55]
+            [9, 11, 15, 21, 25, 31, 35, 39, 41, 49, 57, 59]
         );
-        assert_eq!(
-            chosen(42, 1),
-            [7, 9, 11, 13, 15, 21, 23, 25, 27, 33, 37, 39, 45, 53, 59]
-        );
-        assert_eq!(chosen(43, 0), [3, 5, 21, 25, 27, 29, 41, 43, 51, 53, 59]);
+        assert_eq!(chosen(42, 1), [5, 15, 21, 33, 53, 57]);
+        assert_eq!(chosen(43, 0), [13, 27, 47, 49, 59]);
     }
 
     /// About 15 % of the sends, within four deviations of a

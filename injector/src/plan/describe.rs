@@ -48,7 +48,6 @@ mod tests {
     use std::time::Duration;
 
     use super::super::tests::rule;
-    use super::*;
 
     #[test]
     fn a_rule_reads_like_its_flags() {
@@ -60,7 +59,7 @@ mod tests {
         rule.over = "signal:SIGUSR2".parse().unwrap();
         assert_eq!(
             rule.to_string(),
-            "delay 0..1200ms (at most 2s), probability 15%, threshold 800ms, \
+            "delay 0..1.2s (at most 2s), probability 15%, threshold 800ms, \
              on timeout signal:SIGUSR2"
         );
     }

@@ -27,10 +27,8 @@ use injector_ebpf::Mode;
 use nix::errno::Errno;
 
 pub use bytes::Bytes;
-pub use check::{LimitsError, MAX_DELAY, MAX_SPIN, PlanError, RuleError};
 pub use delay::Delay;
-pub use filter::{Filter, FilterError};
-pub use histogram::{Histogram, HistogramError};
+pub use filter::Filter;
 pub use malformed::Malformed;
 pub use over::Over;
 pub use peer::Peer;

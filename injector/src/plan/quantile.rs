@@ -93,18 +93,6 @@ pub fn table(
     })
 }
 
-/// The mean of what [`decide::sample`] draws from a table, to the nanosecond:
-/// what the asked delays of many sends should average to.
-pub fn mean_asked(table: &QuantileTable) -> Duration {
-    let mean: f64 = (1..KNOTS)
-        .map(|index| {
-            let share = decide::knot_probability(index) - decide::knot_probability(index - 1);
-            share * (table.knots[index - 1] as f64 + table.knots[index] as f64) / 2.0
-        })
-        .sum();
-    Duration::from_nanos(mean.round() as u64)
-}
-
 /// Probability of a knot, and for the last one of a point that a law without
 /// an upper end can be evaluated at; see the module.
 fn below_end(index: usize) -> f64 {
@@ -148,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::plan::{MAX_DELAY, delay::tests::laws};
+    use crate::plan::{check::MAX_DELAY, delay::tests::laws};
 
     const CEILING: Duration = Duration::from_secs(2);
     const MS: f64 = 1e6;
@@ -331,6 +319,18 @@ mod tests {
             let average = draws.iter().sum::<u64>() as f64 / draws.len() as f64 / MS;
             assert!((average / mean - 1.0).abs() < 0.01, "{law}: {average}");
         }
+    }
+
+    /// The mean of what [`decide::sample`] draws from a table, to the nanosecond:
+    /// what the asked delays of many sends should average to.
+    fn mean_asked(table: &QuantileTable) -> Duration {
+        let mean: f64 = (1..KNOTS)
+            .map(|index| {
+                let share = decide::knot_probability(index) - decide::knot_probability(index - 1);
+                share * (table.knots[index - 1] as f64 + table.knots[index] as f64) / 2.0
+            })
+            .sum();
+        Duration::from_nanos(mean.round() as u64)
     }
 
     proptest! {

@@ -25,7 +25,10 @@ pub struct Events<T> {
     record: std::marker::PhantomData<T>,
 }
 
-#[allow(private_bounds, reason = "sealed: only records of the ABI come out of a ring")]
+#[allow(
+    private_bounds,
+    reason = "sealed: only records of the ABI come out of a ring"
+)]
 impl<T: Record> Events<T> {
     /// Reads this ring.
     pub fn new(ring: RingBuf<MapData>) -> Self {

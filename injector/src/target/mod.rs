@@ -1,7 +1,7 @@
 //! Who: the processes that a rule selects.
 
-pub mod protection;
 pub mod process;
+pub mod protection;
 pub mod selector;
 pub mod tracker;
 

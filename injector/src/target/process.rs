@@ -1,9 +1,7 @@
 //! What `/proc` says about a process.
 
 use std::{
-    fs,
-    io,
-    os::unix::ffi::OsStringExt as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -36,7 +34,11 @@ impl Process {
     /// Name of the main thread.
     pub fn comm(self) -> Option<String> {
         let bytes = fs::read(self.file("comm")).ok()?;
-        Some(String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned())
+        Some(
+            String::from_utf8_lossy(&bytes)
+                .trim_end_matches('\n')
+                .to_owned(),
+        )
     }
 
     /// The program file; none for kernel threads.
@@ -55,20 +57,6 @@ impl Process {
     pub fn environment(self) -> Option<Vec<Vec<u8>>> {
         let bytes = fs::read(self.file("environ")).ok()?;
         Some(bytes.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect())
-    }
-
-    /// The command line, for people.
-    pub fn command_line(self) -> Option<String> {
-        let mut bytes = fs::read(self.file("cmdline")).ok()?;
-        while bytes.last() == Some(&0) {
-            bytes.pop();
-        }
-        for byte in &mut bytes {
-            if *byte == 0 {
-                *byte = b' ';
-            }
-        }
-        Some(std::ffi::OsString::from_vec(bytes).to_string_lossy().into_owned())
     }
 
     /// Parent process; none for pid 1 and its like.

@@ -73,7 +73,10 @@ impl Protection {
             return Err(Protected::KernelThread);
         }
         // Session processes rename themselves: `sshd-session` since OpenSSH 9.8.
-        if matches!(process.comm().as_deref(), Some("sshd" | "sshd-session" | "sshd-auth")) {
+        if matches!(
+            process.comm().as_deref(),
+            Some("sshd" | "sshd-session" | "sshd-auth")
+        ) {
             return Err(Protected::Sshd);
         }
         Ok(())

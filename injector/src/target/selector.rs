@@ -27,7 +27,9 @@ pub struct EnvCondition(String);
 #[derive(Debug, Error)]
 pub enum SelectorError {
     /// Bad glob.
-    #[error("'{0}' is no process name or glob ({1}); examples: order-api, 'order-*', 'worker[0-9]'")]
+    #[error(
+        "'{0}' is no process name or glob ({1}); examples: order-api, 'order-*', 'worker[0-9]'"
+    )]
     Comm(String, globset::Error),
     /// A name that no process can have.
     #[error("'{0}' can match no process: the kernel keeps 15 bytes of a name; use '{1}'")]
@@ -50,7 +52,10 @@ impl FromStr for CommPattern {
             while !text.is_char_boundary(end) {
                 end -= 1;
             }
-            return Err(SelectorError::LongComm(text.to_owned(), text[..end].to_owned()));
+            return Err(SelectorError::LongComm(
+                text.to_owned(),
+                text[..end].to_owned(),
+            ));
         }
         let glob = Glob::new(text).map_err(|error| SelectorError::Comm(text.to_owned(), error))?;
         Ok(Self {
@@ -131,16 +136,24 @@ impl Selector {
         (self.pids.is_empty() || self.pids.contains(&process.pid))
             && (self.comm.is_empty()
                 || process.comm().is_some_and(|comm| {
-                    self.comm.iter().any(|pattern| pattern.matcher.is_match(&comm))
+                    self.comm
+                        .iter()
+                        .any(|pattern| pattern.matcher.is_match(&comm))
                 }))
-            && self.exe.as_ref().is_none_or(|exe| process.exe().as_ref() == Some(exe))
-            && self.cgroup.as_ref().is_none_or(|cgroup| {
-                process.cgroup().is_some_and(|own| own.starts_with(cgroup))
-            })
+            && self
+                .exe
+                .as_ref()
+                .is_none_or(|exe| process.exe().as_ref() == Some(exe))
+            && self
+                .cgroup
+                .as_ref()
+                .is_none_or(|cgroup| process.cgroup().is_some_and(|own| own.starts_with(cgroup)))
             && (self.env.is_empty()
                 || process.environment().is_some_and(|environment| {
                     self.env.iter().all(|condition| {
-                        environment.iter().any(|entry| entry == condition.0.as_bytes())
+                        environment
+                            .iter()
+                            .any(|entry| entry == condition.0.as_bytes())
                     })
                 }))
     }
@@ -159,7 +172,11 @@ impl fmt::Display for Selector {
         }
         words.extend(self.env.iter().map(|condition| format!("env {condition}")));
         words.extend(self.exe.iter().map(|exe| format!("exe {}", exe.display())));
-        words.extend(self.cgroup.iter().map(|path| format!("cgroup {}", path.display())));
+        words.extend(
+            self.cgroup
+                .iter()
+                .map(|path| format!("cgroup {}", path.display())),
+        );
         let children = if self.children { ", with children" } else { "" };
         write!(f, "{}{children}", words.join(" and "))
     }
@@ -237,7 +254,9 @@ mod tests {
 
     #[test]
     fn impossible_names_are_refused_with_the_possible_one() {
-        let error = "a-very-long-process-name".parse::<CommPattern>().unwrap_err();
+        let error = "a-very-long-process-name"
+            .parse::<CommPattern>()
+            .unwrap_err();
         assert!(error.to_string().contains("'a-very-long-pro'"), "{error}");
         assert!("novalue".parse::<EnvCondition>().is_err());
         assert!("[".parse::<CommPattern>().is_err());

@@ -76,11 +76,6 @@ impl Tracker {
         }
     }
 
-    /// What selects.
-    pub fn selector(&self) -> &Selector {
-        &self.selector
-    }
-
     /// Number of targets now.
     pub fn len(&self) -> usize {
         self.targets.len()
@@ -100,7 +95,9 @@ impl Tracker {
     pub fn preview(&self, all: &[Process]) -> Vec<Process> {
         all.iter()
             .copied()
-            .filter(|&process| self.selector.matches(process) && self.protection.check(process).is_ok())
+            .filter(|&process| {
+                self.selector.matches(process) && self.protection.check(process).is_ok()
+            })
             .collect()
     }
 
@@ -117,7 +114,8 @@ impl Tracker {
         for pid in gone {
             self.drop_target(pid, true, table, &mut changes);
         }
-        self.refused.retain(|&pid, _| all.contains(&Process { pid }));
+        self.refused
+            .retain(|&pid, _| all.contains(&Process { pid }));
         for &process in all {
             self.consider(process, table, &mut changes);
         }
@@ -155,7 +153,12 @@ impl Tracker {
     }
 
     /// Decides about one process anew.
-    fn consider(&mut self, process: Process, table: &mut impl TargetTable, changes: &mut Vec<Change>) {
+    fn consider(
+        &mut self,
+        process: Process,
+        table: &mut impl TargetTable,
+        changes: &mut Vec<Change>,
+    ) {
         let pid = process.pid;
         let known = self.targets.get(&pid).copied();
         if known == Some(Origin::Descends) {
@@ -257,7 +260,13 @@ mod tests {
 
     impl Sleeper {
         fn start() -> Self {
-            Self(Command::new("sleep").arg("60").env("INJECTOR_TEST", "gray").spawn().unwrap())
+            Self(
+                Command::new("sleep")
+                    .arg("60")
+                    .env("INJECTOR_TEST", "gray")
+                    .spawn()
+                    .unwrap(),
+            )
         }
     }
 
@@ -293,7 +302,11 @@ mod tests {
         let changes = tracker.scan(&Process::all().unwrap(), &mut table);
         assert!(matches!(&changes[..], [Change::Added { pid: added, .. }] if *added == pid));
         assert_eq!(table.entries[&pid], Target { rule: 3, flags: 0 });
-        assert!(tracker.scan(&Process::all().unwrap(), &mut table).is_empty());
+        assert!(
+            tracker
+                .scan(&Process::all().unwrap(), &mut table)
+                .is_empty()
+        );
         let changes = tracker.event(&event(LifecycleKind::Exit, pid), &mut table);
         assert_eq!(changes, [Change::Removed { pid, ended: true }]);
         assert!(table.entries.is_empty());
@@ -331,10 +344,7 @@ mod tests {
         };
         let mut tracker = Tracker::new(selector, 0);
         tracker.scan(&Process::all().unwrap(), &mut table);
-        assert_eq!(
-            table.entries[&sleeper.0.id()].flags,
-            target_flags::INHERIT
-        );
+        assert_eq!(table.entries[&sleeper.0.id()].flags, target_flags::INHERIT);
         assert!(!table.entries.contains_key(&own), "ourselves");
     }
 }

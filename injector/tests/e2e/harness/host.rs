@@ -1,6 +1,6 @@
 //! What the kernel that is running can do, found out by trying.
 
-use std::fmt;
+use std::{fmt, fs::read_to_string, path::Path};
 
 use super::{Injector, Target};
 
@@ -53,23 +53,26 @@ impl Host {
     pub fn probe() -> &'static Self {
         let sleeper = Target::start("sleeper", "100");
         let shadow = format!("--pid {} --shadow --duration 100ms -q", sleeper.pid);
-        let tries = Hook::ALL.map(|hook| {
-            (hook, Injector::spawn(&format!("{shadow} --hook {hook}")))
-        });
+        let tries =
+            Hook::ALL.map(|hook| (hook, Injector::spawn(&format!("{shadow} --hook {hook}"))));
         let errors = Injector::spawn(&format!("{shadow} --error ECONNRESET"));
-        let outcome = |injector: Injector| {
+        // What the kernel says that it has must work: its trials run and fail.
+        let outcome = |injector: Injector, promised: bool| {
             let ended = injector.finish();
-            match ended.code {
-                Some(0) => Ok(()),
-                _ => Err(ended.stderr),
+            if ended.code == Some(0) || promised {
+                Ok(())
+            } else {
+                Err(reason(&ended.stderr))
             }
         };
         let host = Self {
-            hooks: tries.map(|(hook, injector)| (hook, outcome(injector))).to_vec(),
-            errors: outcome(errors),
+            hooks: tries
+                .map(|(hook, injector)| (hook, outcome(injector, promised(hook))))
+                .to_vec(),
+            errors: outcome(errors, has_bpf_lsm() && is_open()),
             is_slow: is_emulated(),
         };
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let usable: Vec<_> = host
             .hooks
             .iter()
@@ -95,7 +98,10 @@ impl Host {
         self.hooks
             .iter()
             .find(|(other, _)| *other == hook)
-            .map_or_else(|| Err("never tried".to_owned()), |(_, usable)| usable.clone())
+            .map_or_else(
+                || Err("never tried".to_owned()),
+                |(_, usable)| usable.clone(),
+            )
     }
 
     /// Whether sends can be failed.
@@ -109,10 +115,40 @@ impl Host {
     }
 }
 
+/// Whether a hook is there by what the kernel says.
+fn promised(hook: Hook) -> bool {
+    match hook {
+        Hook::Kprobe => Path::new("/sys/bus/event_source/devices/kprobe/type").exists(),
+        Hook::Fentry => is_open(),
+        Hook::Tracepoint => true,
+    }
+}
+
+/// Whether lockdown is known to be off.
+fn is_open() -> bool {
+    read_to_string("/sys/kernel/security/lockdown").is_ok_and(|text| text.contains("[none]"))
+}
+
+fn has_bpf_lsm() -> bool {
+    read_to_string("/sys/kernel/security/lsm")
+        .is_ok_and(|text| text.trim().split(',').any(|name| name == "bpf"))
+}
+
+/// The part of a refusal that says why: the indented line about the hook, or
+/// the first line.
+fn reason(stderr: &str) -> String {
+    let mut lines = stderr.lines();
+    let line = lines
+        .clone()
+        .find(|line| line.starts_with("  "))
+        .or_else(|| lines.next());
+    line.unwrap_or("it failed without a word").trim().to_owned()
+}
+
 fn is_emulated() -> bool {
     match std::env::var("INJECTOR_E2E_RING") {
         Ok(ring) => ring == "vm",
-        Err(_) => std::fs::read_to_string("/proc/cpuinfo")
+        Err(_) => read_to_string("/proc/cpuinfo")
             .is_ok_and(|info| info.contains("QEMU") || info.contains("TCG")),
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{Send, eventually, programs};
 
 /// Longer than any start or end takes, in an emulated machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 type Lines = Arc<Mutex<Vec<String>>>;
 
@@ -83,6 +83,11 @@ impl Injector {
         Self::spawn(arguments).finish()
     }
 
+    /// Runs it to its end; for arguments with spaces in them.
+    pub fn run_words(words: &[&str]) -> Ended {
+        Self::spawn_command(Command::new(programs::INJECTOR).args(words)).finish()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -108,11 +113,6 @@ impl Injector {
             "injector did not say '{part}' but: {}",
             text(&self.stderr)
         );
-    }
-
-    /// What it has written to stderr so far.
-    pub fn stderr(&self) -> String {
-        text(&self.stderr)
     }
 
     /// The sends that it has written so far.
@@ -144,10 +144,12 @@ impl Injector {
 
     /// Waits for its end.
     pub fn finish(mut self) -> Ended {
-        let ended = eventually(PATIENCE * 2, || {
-            !matches!(self.child.try_wait(), Ok(None))
-        });
-        assert!(ended, "injector does not end; it said: {}", text(&self.stderr));
+        let ended = eventually(PATIENCE * 2, || !matches!(self.child.try_wait(), Ok(None)));
+        assert!(
+            ended,
+            "injector does not end; it said: {}",
+            text(&self.stderr)
+        );
         let status = self.child.wait().expect("its exit status");
         for reader in self.readers.drain(..) {
             reader.join().expect("its output");

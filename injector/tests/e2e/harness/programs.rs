@@ -56,3 +56,26 @@ fn compile(source: &Path, program: &Path) {
         .expect("a C compiler (cc)");
     assert!(status.success(), "cannot compile {}", source.display());
 }
+
+/// A directory of one trial's own, gone when it ends.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A fresh one.
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("injector-e2e-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).expect("a temporary directory");
+        Self(path)
+    }
+
+    /// A file in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

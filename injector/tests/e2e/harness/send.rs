@@ -4,12 +4,15 @@ use serde::Deserialize;
 
 /// The fields that tests look at.
 #[derive(Clone, Debug, Deserialize)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of the documented format"
+)]
 pub struct Send {
     pub pid: u32,
     pub comm: String,
     pub protocol: String,
     pub hook: String,
-    pub place: Option<String>,
     pub local: Option<String>,
     pub peer: Option<String>,
     pub asked_bytes: Option<u64>,

@@ -24,7 +24,9 @@ pub fn fits_uniform(values: &[u64], end: u64) -> bool {
         .map(|(rank, &value)| {
             let expected = value as f64 / end as f64;
             let below = rank as f64 / count;
-            (expected - below).abs().max((expected - below - 1.0 / count).abs())
+            (expected - below)
+                .abs()
+                .max((expected - below - 1.0 / count).abs())
         })
         .fold(0.0, f64::max);
     distance * count.sqrt() <= KOLMOGOROV

@@ -62,7 +62,9 @@ impl Target {
     /// Its next line of output, empty at the end.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("a line of a target");
+        self.stdout
+            .read_line(&mut line)
+            .expect("a line of a target");
         line.trim_end().to_owned()
     }
 

@@ -1,6 +1,15 @@
 //! All trials, by area.
 
+mod accuracy;
+mod bad_input;
+mod control;
+mod endings;
+mod errors;
+mod faults;
+mod guards;
+mod returns;
 mod seed_case;
+mod selection;
 
 use libtest_mimic::Trial;
 
@@ -8,10 +17,24 @@ use crate::harness::{Hook, Host};
 
 /// What is run, most important first.
 pub fn all(host: &'static Host) -> Vec<Trial> {
-    [seed_case::trials(host)].into_iter().flatten().collect()
+    [
+        seed_case::trials(host),
+        control::trials(host),
+        bad_input::trials(host),
+        faults::trials(host),
+        endings::trials(host),
+        selection::trials(host),
+        guards::trials(host),
+        errors::trials(host),
+        returns::trials(host),
+        accuracy::trials(host),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
-/// A trial that any kernel can run.
+/// A trial that any kernel can run, with the hook that injector chooses.
 fn anywhere(name: &str, run: impl FnOnce() + Send + 'static) -> Trial {
     Trial::test(name, move || {
         run();
@@ -25,10 +48,17 @@ fn needs(name: &str, needed: Result<(), String>, run: impl FnOnce() + Send + 'st
     match needed {
         Ok(()) => trial,
         Err(reason) => {
-            println!("skip {name}: {}", reason.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+            println!("skip {name}: {reason}");
             trial.with_ignored_flag(true)
         }
     }
+}
+
+/// A trial of what is the same on every kernel, which an emulated machine need
+/// not spend its time on.
+fn on_fast_hosts(host: &Host, name: &str, run: impl FnOnce() + Send + 'static) -> Trial {
+    let reason = "the same on every kernel, and slow in an emulated machine";
+    needs(name, host.scale(Ok(()), Err(reason.to_owned())), run)
 }
 
 /// The same trial for every hook.
@@ -41,7 +71,9 @@ fn each_hook(
         .iter()
         .map(|(hook, usable)| {
             let (hook, run) = (*hook, run.clone());
-            needs(&format!("{name}[{hook}]"), usable.clone(), move || run(hook))
+            needs(&format!("{name}[{hook}]"), usable.clone(), move || {
+                run(hook);
+            })
         })
         .collect()
 }
