@@ -67,6 +67,8 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
     }
     let _ = THREADS.remove(id as u32);
     if IN_FLIGHT.remove(id).is_ok() {
+        // A thread that is killed in a send still returns from it first.
+        count(Counter::ReturnsMissed);
         send::hint::close(id);
     }
     let task: *const u8 = ctx.arg(0);

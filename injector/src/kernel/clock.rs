@@ -5,7 +5,7 @@ use nix::time::{ClockId, clock_gettime};
 /// Nanoseconds of `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` returns them.
 pub fn monotonic_ns() -> u64 {
     // The clock always exists; a zero would only expire the lease.
-    clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map(|time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
-        .unwrap_or(0)
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {
+        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+    })
 }

@@ -55,6 +55,9 @@ impl HookChoice {
     }
 }
 
+/// Hooks that were tried and refused.
+pub type Refused = Vec<(Hook, HookError)>;
+
 /// The loaded object with its maps.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -111,10 +114,7 @@ impl Kernel {
 
     /// Attaches the first candidate that this kernel accepts. The answer names
     /// it, and why each better one was passed over.
-    pub fn attach_sends(
-        &mut self,
-        choice: HookChoice,
-    ) -> Result<(Hook, Vec<(Hook, HookError)>), Vec<(Hook, HookError)>> {
+    pub fn attach_sends(&mut self, choice: HookChoice) -> Result<(Hook, Refused), Refused> {
         let mut refused = Vec::new();
         for &hook in choice.candidates() {
             match self.attach(hook) {

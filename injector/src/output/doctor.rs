@@ -485,7 +485,7 @@ mod tests {
     fn value(diagnosis: &Diagnosis, measured: Option<&Measured>) -> Value {
         let mut out = Vec::new();
         json(&mut out, diagnosis, measured).unwrap();
-        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(out.split(|byte| *byte == b'\n').count(), 2);
         serde_json::from_slice(&out).unwrap()
     }
 

@@ -85,7 +85,9 @@ mod tests {
 
     use super::*;
     use crate::plan::{
-        Bytes, Fault, Filter, check::MAX_SPIN, peer, quantile,
+        Bytes, Fault, Filter,
+        check::MAX_SPIN,
+        peer, quantile,
         tests::{limits as no_limits, rule},
     };
 

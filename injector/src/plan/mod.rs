@@ -84,6 +84,7 @@ pub struct Fault {
 /// Ceilings in the kernel, for all rules and threads together. None is no
 /// ceiling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "each is named like its flag")]
 pub struct Limits {
     /// On all injected delay.
     pub max_total_delay: Option<Duration>,

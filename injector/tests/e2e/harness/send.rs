@@ -22,6 +22,7 @@ pub struct Send {
     pub call_index: Option<u64>,
     pub asked_ns: Option<u64>,
     pub delivered_ns: Option<u64>,
+    pub natural_ns: Option<u64>,
     pub flagged: bool,
     pub failed: bool,
     pub signalled: bool,

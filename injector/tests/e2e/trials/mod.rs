@@ -3,6 +3,7 @@
 mod accuracy;
 mod bad_input;
 mod control;
+mod coverage;
 mod endings;
 mod errors;
 mod faults;
@@ -28,6 +29,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         errors::trials(host),
         returns::trials(host),
         accuracy::trials(host),
+        coverage::trials(host),
     ]
     .into_iter()
     .flatten()
