@@ -28,11 +28,11 @@ pub fn process_fork(ctx: BtfTracePointContext) -> i32 {
     };
     let child: *const u8 = ctx.arg(1);
     let tgid: u32 = member(child, setup!(offsets.task_tgid));
-    let tid: u32 = member(child, setup!(offsets.task_pid));
+    let thread: u32 = member(child, setup!(offsets.task_pid));
     // SAFETY: a live map value.
     let target = unsafe { *target };
     // A new thread has the tgid of its process and needs no entry.
-    if tgid != tid || target.flags & target_flags::INHERIT == 0 {
+    if tgid != thread || target.flags & target_flags::INHERIT == 0 {
         return 0;
     }
     if TARGETS.insert(tgid, target, 0).is_err() {

@@ -5,6 +5,22 @@
     clippy::inline_always,
     reason = "a call inside a BPF program costs stack that it does not have"
 )]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "the macros of aya-ebpf hand the context over by value"
+)]
+#![allow(
+    clippy::doc_markdown,
+    reason = "the docs of generated programs are C prototypes"
+)]
+#![allow(
+    clippy::cast_ptr_alignment,
+    reason = "the kernel aligns the fields of a syscall's record to 8 bytes"
+)]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, an entry would be copied to the stack, which is too small for it"
+)]
 // Inline assembly for the atomic instructions; see `atomic.rs`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
