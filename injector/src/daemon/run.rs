@@ -211,8 +211,6 @@ impl Run {
             kernel,
             job,
         };
-        // Attaching can outlast a lease.
-        run.kernel.renew_lease(run.job.lease)?;
         // Attaching can take longer than the lease on a slow machine.
         run.kernel.renew_lease(run.job.lease)?;
         run.announce();
@@ -257,62 +255,66 @@ impl Run {
         let mut deadline = self.job.plan.duration.map(|duration| self.start + duration);
         let mut command = self.job.command.take();
 
-        let ending = loop {
-            tokio::select! {
-                biased;
-                _ = lease.tick(), if self.acting => self.kernel.renew_lease(self.job.lease)?,
-                _ = interrupt.recv() => break Ending::Signal("SIGINT"),
-                _ = terminate.recv() => break Ending::Signal("SIGTERM"),
-                _ = hangup.recv() => break Ending::Signal("SIGHUP"),
-                () = until(deadline) => {
-                    if command.is_none() {
-                        break Ending::Duration;
+        let has_command = command.is_some();
+        let ending = {
+            let mut ended = std::pin::pin!(ended(command.as_mut()));
+            loop {
+                tokio::select! {
+                    biased;
+                    _ = lease.tick(), if self.acting => self.kernel.renew_lease(self.job.lease)?,
+                    _ = interrupt.recv() => break Ending::Signal("SIGINT"),
+                    _ = terminate.recv() => break Ending::Signal("SIGTERM"),
+                    _ = hangup.recv() => break Ending::Signal("SIGHUP"),
+                    () = until(deadline) => {
+                        if !has_command {
+                            break Ending::Duration;
+                        }
+                        // The command's exit code is still ours to return.
+                        deadline = None;
+                        self.acting = false;
+                        self.kernel.set_control(|control| control.lease_ns = 0)?;
+                        self.sink.note("the time is up (--duration): the command runs on untouched");
                     }
-                    // The command's exit code is still ours to return.
-                    deadline = None;
-                    self.acting = false;
-                    self.kernel.set_control(|control| control.lease_ns = 0)?;
-                    self.sink.note("the time is up (--duration): the command runs on untouched");
-                }
-                code = ended(command.as_mut()) => break Ending::Command(code?),
-                Some(asked) = self.requests.recv() => {
-                    if self.answer(asked) {
-                        // The answer is written by a task that ends with us.
-                        tokio::task::yield_now().await;
-                        break Ending::Control;
+                    code = &mut ended => break Ending::Command(code?),
+                    Some(asked) = self.requests.recv() => {
+                        if self.answer(asked) {
+                            // The answer is written by a task that ends with us.
+                            tokio::task::yield_now().await;
+                            break Ending::Control;
+                        }
+                    }
+                    ready = self.lifecycle.readable() => {
+                        ready?.clear_ready();
+                        self.processes()?;
+                    }
+                    _ = scan.tick() => {
+                        let changes = self.tracker.scan(&Process::all()?, &mut Table(&mut self.kernel));
+                        self.report(&changes);
+                    }
+                    _ = status.tick() => {
+                        let totals = self.totals()?;
+                        if let Err(error) = self.sink.status(&totals, self.start.elapsed()) {
+                            break closed(error)?;
+                        }
+                        if self.total_delay_is_used_up()? {
+                            break Ending::TotalDelay;
+                        }
+                    }
+                    ready = self.sends.readable() => {
+                        ready?.clear_ready();
+                        if let Err(error) = self.records() {
+                            break closed(error)?;
+                        }
+                    }
+                    _ = poll.tick() => {
+                        if let Err(error) = self.records() {
+                            break closed(error)?;
+                        }
                     }
                 }
-                ready = self.lifecycle.readable() => {
-                    ready?.clear_ready();
-                    self.processes()?;
+                if !has_command && self.tracker.len() == 0 && !self.job.selector.is_open() {
+                    break Ending::TargetsGone;
                 }
-                _ = scan.tick() => {
-                    let changes = self.tracker.scan(&Process::all()?, &mut Table(&mut self.kernel));
-                    self.report(&changes);
-                }
-                _ = status.tick() => {
-                    let totals = self.totals()?;
-                    if let Err(error) = self.sink.status(&totals, self.start.elapsed()) {
-                        break closed(error)?;
-                    }
-                    if self.total_delay_is_used_up()? {
-                        break Ending::TotalDelay;
-                    }
-                }
-                ready = self.sends.readable() => {
-                    ready?.clear_ready();
-                    if let Err(error) = self.records() {
-                        break closed(error)?;
-                    }
-                }
-                _ = poll.tick() => {
-                    if let Err(error) = self.records() {
-                        break closed(error)?;
-                    }
-                }
-            }
-            if command.is_none() && self.tracker.len() == 0 && !self.job.selector.is_open() {
-                break Ending::TargetsGone;
             }
         };
         if let (Some(command), Ending::Signal(_)) = (&command, &ending) {
@@ -504,12 +506,8 @@ impl Run {
 /// A BPF LSM program that is not in the list loads and attaches, and is never
 /// called.
 fn attach_error_hook(kernel: &mut Kernel) -> Result<(), NoErrorHook> {
-    if let Some(lsms) = Host::read().lsms
-        && !lsms.iter().any(|lsm| lsm == "bpf")
-    {
-        return Err(NoErrorHook::NotInList {
-            list: lsms.join(","),
-        });
+    if let Some(list) = Host::read().lsms_without_bpf() {
+        return Err(NoErrorHook::NotInList { list });
     }
     kernel.attach(Hook::Lsm).map_err(NoErrorHook::Refused)
 }

@@ -346,20 +346,17 @@ fn by_errno(host: &Host, refusal: &Refusal) -> Reason {
 }
 
 fn lsm_list(host: &Host) -> Option<Reason> {
-    match &host.lsms {
-        Some(lsms) if lsms.iter().any(|lsm| lsm == "bpf") => None,
-        Some(lsms) => {
-            let list = lsms.join(",");
-            Some(Reason::new(
-                format!("`bpf` is not in the LSM list ({list})"),
-                format!("add `lsm={list},bpf` to the kernel command line, and boot"),
-            ))
-        }
-        None => Some(Reason::new(
+    if host.lsms.is_none() {
+        return Some(Reason::new(
             "whether `bpf` is in the LSM list is not known: securityfs is not mounted",
             "mount -t securityfs securityfs /sys/kernel/security",
-        )),
+        ));
     }
+    let list = host.lsms_without_bpf()?;
+    Some(Reason::new(
+        format!("`bpf` is not in the LSM list ({list})"),
+        format!("add `lsm={list},bpf` to the kernel command line, and boot"),
+    ))
 }
 
 /// Rounds of a measurement. The second smallest and second largest of nine

@@ -111,6 +111,12 @@ impl Host {
         Ok(())
     }
 
+    /// The LSM list when it is known and lacks `bpf`, as the kernel writes it.
+    pub fn lsms_without_bpf(&self) -> Option<String> {
+        let lsms = self.lsms.as_ref()?;
+        (!lsms.iter().any(|lsm| lsm == "bpf")).then(|| lsms.join(","))
+    }
+
     /// Whether lockdown keeps BPF trampolines (fentry, fexit, LSM) out.
     pub fn is_locked_down(&self) -> bool {
         self.lockdown.as_deref().is_some_and(|mode| mode != "none")
