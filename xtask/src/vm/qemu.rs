@@ -120,7 +120,10 @@ fn qemu(configuration: &Configuration, initramfs: &Path, share: &Path, frames: &
             "-no-reboot",
         ])
         // Never KVM, even where there is a /dev/kvm: nested, it hangs more often than it works.
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"])
+        // One thread for both CPUs: with a thread each, QEMU 7.2 can keep running the breakpoint
+        // that the kernel puts on code while it patches it, long after the patch, and the
+        // machine hangs (seen when the key of sys_enter was switched on under Linux 6.1).
+        .args(["-accel", "tcg,thread=single", "-cpu", "max,la57=off"])
         .args(["-machine", "q35,memory-backend=memory"])
         .args(["-smp", &configuration.processors.to_string()])
         .args(["-m", &format!("{memory}M")])
