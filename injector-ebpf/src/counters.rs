@@ -27,6 +27,8 @@ counters! {
     Delayed => "delayed",
     /// Sends whose delay the engine's ceiling cut short.
     Capped => "capped",
+    /// Sends whose delay was cut short by a signal or by the end of the run.
+    Shortened => "shortened",
     /// Sends that passed the threshold.
     Flagged => "flagged",
     /// Sends that were failed with an errno.
@@ -37,6 +39,10 @@ counters! {
     Shadowed => "shadowed",
     /// Nanoseconds that the spin engine burnt.
     SpinNs => "spin_ns",
+    /// Delays spun because all slots of the sleep engine were taken.
+    SleepersFull => "sleepers_full",
+    /// Delays spun because the kernel refused to schedule the sleep.
+    SleepsRefused => "sleeps_refused",
     /// Nanoseconds of delay that were asked for.
     AskedNs => "asked_ns",
     /// Nanoseconds of delay that were delivered.

@@ -17,6 +17,7 @@ pub mod decide;
 mod functions;
 mod record;
 mod rule;
+mod sleep;
 
 pub use counters::{COUNTERS, Counter, Stats};
 pub use functions::{Place, SEND_FUNCTIONS, SEND_SYSCALLS, SendFunction, SendSyscall, Shape};
@@ -27,6 +28,10 @@ pub use record::{
 pub use rule::{
     Budget, Control, KNOTS, MAX_RULES, Mode, NO_DELAY, OverAction, QuantileTable, Rule, TABLES,
     Target, V4_MAPPED_PREFIX, target_flags,
+};
+pub use sleep::{
+    KFUNCS, Kfunc, MARGIN_CLASSES, MAX_MARGIN_NS, Margins, SLEEP_SLOTS, SLEEP_STRIDE, Sleep,
+    TASK_FROM_PID, TASK_RELEASE, TASK_WORK_SCHEDULE, margin_class, next_margin,
 };
 
 /// Offsets of kernel struct members, in bytes, as the running kernel's BTF
@@ -144,6 +149,8 @@ mod user {
         crate::Control,
         crate::Budget,
         crate::Target,
+        crate::Sleep,
+        crate::Margins,
         crate::Stats
     );
 }

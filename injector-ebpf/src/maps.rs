@@ -1,11 +1,13 @@
 //! Every map, with the reason for its size.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_ebpf::{
-    Budget, Control, MAX_RULES, QuantileTable, Rule, SendRecord, Setup, Stats, TABLES, Target,
+    Budget, Control, MAX_RULES, Margins, QuantileTable, Rule, SLEEP_SLOTS, SendRecord, Setup,
+    Sleep, Stats, TABLES, Target,
 };
 
 /// A send between entry and exit.
@@ -20,10 +22,16 @@ pub struct InFlight {
     pub acted_ns: u64,
     /// Threshold that applies, `u64::MAX` for none.
     pub threshold_ns: u64,
+    /// When a wait on the way back began.
+    pub wait_start_ns: u64,
     /// Signal for passing the threshold, 0 for none.
     pub signal: u32,
     /// Nested calls of other send functions that have not returned.
     pub depth: u32,
+    /// The sleep engine's slot while the thread waits on its way back.
+    pub slot: u32,
+    /// 1: the delay comes on the way back to user mode.
+    pub waits_at_return: u32,
 }
 
 /// What is remembered of a thread of a target.
@@ -83,9 +91,10 @@ pub static RULES: Array<Rule> = Array::with_max_entries(MAX_RULES, 0);
 #[map]
 pub static QUANTILES: Array<QuantileTable> = Array::with_max_entries(TABLES, 0);
 
-/// Run-time control, one value.
+/// Run-time control, one value. The sleep engine's server maps it, to see the
+/// lease.
 #[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Use of the ceilings, one value.
 #[map]
@@ -108,6 +117,14 @@ pub static IN_FLIGHT: HashMap<u64, InFlight> = HashMap::with_max_entries(16_384,
 /// See [`Hints`].
 #[map]
 pub static HINTS: Array<Hints> = Array::with_max_entries(1, 0);
+
+/// Sleeping threads; the sleep engine's server maps it.
+#[map]
+pub static SLEEPS: Array<Sleep> = Array::with_max_entries(SLEEP_SLOTS, BPF_F_MMAPABLE);
+
+/// How early sleepers are woken, one value.
+#[map]
+pub static MARGINS: Array<Margins> = Array::with_max_entries(1, 0);
 
 /// Send records. 16 MiB hold 80,000 records: at 500,000 a second, 160 ms of a
 /// daemon that does not get to run.

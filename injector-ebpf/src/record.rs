@@ -130,6 +130,11 @@ pub mod flags {
     pub const IPV6: u16 = 1 << 7;
     /// The call was `sendmmsg`: one record for a batch.
     pub const BATCH: u16 = 1 << 8;
+    /// The delay was cut short: by a signal that ends or stops the process, by
+    /// the end of the run, or by the death of the sleep engine's server.
+    pub const SHORTENED: u16 = 1 << 9;
+    /// The delay came after the send itself, on the way back to the caller.
+    pub const AFTER: u16 = 1 << 10;
 }
 
 /// One end of a socket. IP addresses use the first sixteen bytes (IPv4 as

@@ -108,6 +108,10 @@ pub struct Control {
     pub max_acts_per_second: u64,
     /// Longest time the spin engine may burn for one send.
     pub max_spin_ns: u64,
+    /// Process that has the sleep engine's page, 0 without that engine.
+    pub holder_pid: u64,
+    /// Address of the first slot's page in that process.
+    pub holder_address: u64,
     /// Bytes waiting in the ring buffer from which a record wakes the daemon.
     pub wake_bytes: u64,
 }

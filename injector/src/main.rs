@@ -7,6 +7,7 @@ mod explain;
 mod kernel;
 mod output;
 mod plan;
+mod sleeper;
 mod stream;
 mod target;
 

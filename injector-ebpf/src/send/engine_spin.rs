@@ -6,7 +6,6 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_loop};
 use injector_ebpf::{Control, Counter};
 
-use super::engine::Waited;
 use crate::count::add;
 
 /// `BPF_MAX_LOOPS` of `include/linux/bpf.h`, since Linux 5.17: about half a
@@ -18,7 +17,7 @@ struct Spin {
     now: u64,
 }
 
-/// See [`super::engine::deliverable`].
+/// What this engine delivers of a delay.
 #[inline(always)]
 pub fn deliverable(asked_ns: u64, control: *const Control) -> u64 {
     // SAFETY: a live map value.
@@ -30,14 +29,14 @@ pub fn deliverable(asked_ns: u64, control: *const Control) -> u64 {
     }
 }
 
-/// See [`super::engine::wait`].
+/// Spins until `deadline`. Returns when it was over, which is earlier only if
+/// the rounds ran out.
 #[inline(always)]
-pub fn wait(asked_ns: u64, control: *const Control) -> Waited {
-    let length = deliverable(asked_ns, control);
+pub fn until(deadline: u64) -> u64 {
     // SAFETY: reads the clock.
     let start = unsafe { bpf_ktime_get_ns() };
     let mut spin = Spin {
-        deadline: start + length,
+        deadline,
         now: start,
     };
     // SAFETY: `tick` has the signature that bpf_loop calls, `spin` outlives it.
@@ -49,13 +48,8 @@ pub fn wait(asked_ns: u64, control: *const Control) -> Waited {
             0,
         );
     }
-    let delivered_ns = spin.now - start;
-    add(Counter::SpinNs, delivered_ns);
-    Waited {
-        delivered_ns,
-        // Also when the rounds ran out first.
-        capped: delivered_ns < asked_ns,
-    }
+    add(Counter::SpinNs, spin.now - start);
+    spin.now
 }
 
 /// One look at the clock; 1 ends the loop.

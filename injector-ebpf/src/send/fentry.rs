@@ -26,7 +26,10 @@ macro_rules! programs {
             /// Its return.
             #[fexit]
             pub fn $fexit(ctx: FExitContext) -> i32 {
-                flow::exit(i64::from(ctx.arg::<i32>(function::arguments(Shape::$shape))));
+                flow::exit(
+                    i64::from(ctx.arg::<i32>(function::arguments(Shape::$shape))),
+                    false,
+                );
                 0
             }
         )+

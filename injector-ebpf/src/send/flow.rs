@@ -11,8 +11,11 @@ use injector_ebpf::{
 };
 
 use super::{
-    budget, engine, guard, hint,
+    budget,
+    engine::{self, Sleeps, Waited},
+    guard, hint,
     socket::{Name, Socket},
+    task_work,
 };
 use crate::{
     atomic,
@@ -37,6 +40,8 @@ pub struct Call {
     pub name: Name,
     /// Record flags that only the hook knows.
     pub flags: u16,
+    /// What the program can do about sleeping.
+    pub sleeps: Sleeps,
 }
 
 /// A sender that is a target.
@@ -98,9 +103,10 @@ pub fn enter(sender: &Sender, sock: *const u8, call: &Call) -> u32 {
     errno
 }
 
-/// The send path returned.
+/// The send path returned. `sleeps`: this program can have the thread sleep on
+/// its way back.
 #[inline(always)]
-pub fn exit(result: i64) {
+pub fn exit(result: i64, sleeps: bool) {
     let id = bpf_get_current_pid_tgid();
     if !hint::maybe(id) {
         return;
@@ -121,6 +127,12 @@ pub fn exit(result: i64) {
     let now = unsafe { bpf_ktime_get_ns() };
     open.record.natural_ns = now.wrapping_sub(open.acted_ns);
     open.record.result = result;
+    if open.waits_at_return != 0 {
+        open.record.flags |= flags::AFTER;
+        if sleeps && task_work::begin(open, now, control) {
+            return;
+        }
+    }
     close(id, open, control, true);
 }
 
@@ -288,7 +300,11 @@ fn decide_and_act(
     } else if errno != 0 && call.hook as u8 != Hook::Lsm as u8 {
         Guard::NoErrorHook
     } else {
-        budget::charge(now, engine::deliverable(asked_ns, control), control)
+        budget::charge(
+            now,
+            engine::deliverable(asked_ns, control, call.sleeps),
+            control,
+        )
     };
     if suppressed as u8 != Guard::None as u8 {
         count_guard(suppressed);
@@ -298,22 +314,36 @@ fn decide_and_act(
     }
     open.record.verdict = Verdict::Delivered as u8;
     if asked_ns > 0 {
-        let waited = engine::wait(asked_ns, control);
-        open.record.delivered_ns = waited.delivered_ns;
-        open.acted_ns = now + waited.delivered_ns;
-        count(Counter::Delayed);
-        add(Counter::DeliveredNs, waited.delivered_ns);
-        if waited.capped {
-            count(Counter::Capped);
-            open.record.flags |= flags::CAPPED;
+        match engine::wait(asked_ns, ordinal, control, call.sleeps) {
+            Some(waited) => {
+                open.acted_ns = now + waited.delivered_ns;
+                delivered(open, &waited);
+            }
+            None => open.waits_at_return = 1,
         }
     }
     errno
 }
 
+/// Notes what an engine delivered.
+#[inline(always)]
+pub fn delivered(open: &mut InFlight, waited: &Waited) {
+    open.record.delivered_ns = waited.delivered_ns;
+    count(Counter::Delayed);
+    add(Counter::DeliveredNs, waited.delivered_ns);
+    if waited.capped {
+        count(Counter::Capped);
+        open.record.flags |= flags::CAPPED;
+    }
+    if waited.shortened {
+        count(Counter::Shortened);
+        open.record.flags |= flags::SHORTENED;
+    }
+}
+
 /// Flags, signals, reports and forgets a send.
 #[inline(always)]
-fn close(id: u64, open: &mut InFlight, control: *const Control, sent: bool) {
+pub fn close(id: u64, open: &mut InFlight, control: *const Control, sent: bool) {
     let record = &mut open.record;
     let total_ns = record.delivered_ns + record.natural_ns;
     if record.asked_ns > open.threshold_ns || total_ns > open.threshold_ns {
@@ -442,8 +472,11 @@ static EMPTY: InFlight = InFlight {
     sock: 0,
     acted_ns: 0,
     threshold_ns: u64::MAX,
+    wait_start_ns: 0,
     signal: 0,
     depth: 0,
+    slot: 0,
+    waits_at_return: 0,
 };
 
 const NOWHERE: Endpoint = Endpoint {

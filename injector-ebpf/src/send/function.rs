@@ -3,6 +3,7 @@
 use injector_ebpf::{Hook, Place, Shape};
 
 use super::{
+    engine::Sleeps,
     flow::{self, Call, Sender},
     socket::Name,
 };
@@ -42,6 +43,7 @@ pub fn enter(
         message_flags: 0,
         name: Name::NONE,
         flags: 0,
+        sleeps: Sleeps::Never,
     };
     match shape {
         Shape::SockMsg | Shape::SocketMsg => {

@@ -32,6 +32,6 @@ for_each_send_function!(programs);
 #[kretprobe]
 pub fn kretprobe_send(ctx: RetProbeContext) -> u32 {
     // The functions return int or ssize_t; an int's upper half is not defined.
-    flow::exit(i64::from(ctx.ret::<i32>()));
+    flow::exit(i64::from(ctx.ret::<i32>()), false);
     0
 }

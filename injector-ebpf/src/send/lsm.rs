@@ -11,6 +11,7 @@ use aya_ebpf::{macros::lsm, programs::LsmContext};
 use injector_ebpf::Hook;
 
 use super::{
+    engine::Sleeps,
     flow::{self, Call},
     function,
     socket::Name,
@@ -20,6 +21,17 @@ use crate::{maps::setup, memory::pointer};
 /// Decides and acts; the function hook that follows completes the record.
 #[lsm(hook = "socket_sendmsg")]
 pub fn lsm_socket_sendmsg(ctx: LsmContext) -> i32 {
+    sendmsg(&ctx, Sleeps::Never)
+}
+
+/// The same, and may sleep.
+#[lsm(hook = "socket_sendmsg", sleepable)]
+pub fn lsm_s_socket_sendmsg(ctx: LsmContext) -> i32 {
+    sendmsg(&ctx, Sleeps::Here)
+}
+
+#[inline(always)]
+fn sendmsg(ctx: &LsmContext, sleeps: Sleeps) -> i32 {
     // Another LSM program has refused already: its answer stands.
     let previous: i32 = ctx.arg(3);
     if previous != 0 {
@@ -35,6 +47,7 @@ pub fn lsm_socket_sendmsg(ctx: LsmContext) -> i32 {
         message_flags: 0,
         name: Name::NONE,
         flags: 0,
+        sleeps,
     };
     function::message(&mut call, ctx.arg(1));
     let sock = pointer(ctx.arg(0), setup!(offsets.socket_sk));

@@ -2,13 +2,16 @@
 
 pub mod budget;
 pub mod engine;
+mod engine_sleep;
 mod engine_spin;
 pub mod fentry;
 pub mod flow;
 pub mod function;
 pub mod guard;
 pub mod hint;
+mod kfunc;
 pub mod kprobe;
 pub mod lsm;
 pub mod socket;
+mod task_work;
 pub mod tracepoint;

@@ -15,6 +15,7 @@ use aya_ebpf::{
 use injector_ebpf::{Hook, flags};
 
 use super::{
+    engine::Sleeps,
     flow::{self, Call, Sender},
     socket::Name,
 };
@@ -130,7 +131,16 @@ pub fn enter_splice(ctx: TracePointContext) -> u32 {
 pub fn exit_send(ctx: TracePointContext) -> u32 {
     // SAFETY: inside the record of every sys_exit event.
     let result = unsafe { *ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>() };
-    flow::exit(result);
+    flow::exit(result, false);
+    0
+}
+
+/// The same, and lets a thread sleep on its way back.
+#[tracepoint]
+pub fn exit_send_sleep(ctx: TracePointContext) -> u32 {
+    // SAFETY: as above.
+    let result = unsafe { *ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>() };
+    flow::exit(result, true);
     0
 }
 
@@ -157,6 +167,7 @@ fn call(place: u8, bytes: u64) -> Call {
         message_flags: 0,
         name: Name::NONE,
         flags: 0,
+        sleeps: Sleeps::AtReturn,
     }
 }
 

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 
 use crate::{
     daemon::Format,
-    kernel::HookChoice,
+    kernel::{HookChoice, engine::EngineChoice},
     plan::{self, Bytes, Delay, Malformed, Over, Peer, Probability, Protocols, When},
     target::selector::{CommPattern, EnvCondition},
 };
@@ -107,6 +107,15 @@ pub enum Sub {
     /// server on loopback.
     #[command(hide = true)]
     Workload(Workload),
+    /// The process that wakes the sleep engine's threads.
+    #[command(hide = true)]
+    SleepServer(SleepServer),
+    /// The process whose memory the sleep engine's threads wait for.
+    #[command(hide = true)]
+    SleepHolder {
+        /// Process id of the server that starts it.
+        server: u32,
+    },
 }
 
 /// Flags of `doctor`.
@@ -143,6 +152,17 @@ pub struct Workload {
     /// Pause between sends.
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = plan::duration::parse)]
     pub gap: Duration,
+}
+
+/// Flags of the sleep engine's server.
+#[derive(Debug, Args)]
+pub struct SleepServer {
+    /// Id of the map of sleeping threads.
+    #[arg(long)]
+    pub sleeps: u32,
+    /// Id of the control map.
+    #[arg(long)]
+    pub control: u32,
 }
 
 /// Flags of a run.
@@ -246,6 +266,9 @@ pub struct Run {
     /// Which hook sees the sends.
     #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
     pub hook: HookChoice,
+    /// Which engine makes delayed threads wait.
+    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
+    pub engine: EngineChoice,
     /// How to write: a table for people, or one JSON object per line.
     #[arg(long, short, value_enum, default_value_t, help_heading = OUTPUT)]
     pub output: Format,

@@ -12,6 +12,7 @@ use injector_ebpf::Mode;
 use super::{args::Demo, job};
 use crate::{
     daemon::{Job, Verbosity},
+    kernel::engine::EngineChoice,
     kernel::{host::Host, lock::ActingLock, mounts::HostMounts},
     plan::{Fault, Filter, Limits, Over, Plan, Rule, When},
     target::Selector,
@@ -70,6 +71,7 @@ pub fn run(flags: &Demo) -> Result<u8> {
         },
         command: None,
         hook: flags.hook,
+        engine: EngineChoice::Auto,
         max_targets: 16,
         lease: Duration::from_secs(3),
         control: None,

@@ -2,7 +2,7 @@
 
 use crate::{
     daemon::{
-        NoErrorHook, NoHook, NoLifecycle,
+        NoErrorHook, NoHook, NoLifecycle, NoSleepEngine,
         command::{CANNOT_EXECUTE, CannotExecute},
     },
     kernel::{btf::BtfError, host::HostError},
@@ -16,6 +16,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     }
     let unsupported = error.is::<NoHook>()
         || error.is::<NoErrorHook>()
+        || error.is::<NoSleepEngine>()
         || error.is::<NoLifecycle>()
         || error.is::<BtfError>()
         || error

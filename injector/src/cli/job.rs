@@ -57,6 +57,7 @@ pub fn run(flags: Run) -> Result<u8> {
         selector,
         command,
         hook: flags.hook,
+        engine: flags.engine,
         max_targets: flags.max_targets,
         lease: flags.lease,
         control: flags.control,

@@ -49,5 +49,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
             Ok(0)
         }
         Some(Sub::Workload(flags)) => workload::run(&flags),
+        Some(Sub::SleepServer(flags)) => crate::sleeper::server::run(flags.sleeps, flags.control),
+        Some(Sub::SleepHolder { server }) => crate::sleeper::holder::run(server),
     }
 }

@@ -17,16 +17,20 @@ pub enum Ending {
     Command(i32),
     /// The ceiling on all injected delay was reached.
     TotalDelay,
+    /// The sleep engine's processes died or hang.
+    Engine(String),
     /// Nobody reads our output any more.
     OutputClosed,
 }
 
 impl Ending {
-    /// 0 for a clean end, 4 for a guard, else what the command returned.
+    /// 0 for a clean end, 4 for a guard, 1 for an engine that died, else what
+    /// the command returned.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Command(code) => *code as u8,
             Self::TotalDelay => 4,
+            Self::Engine(_) => 1,
             _ => 0,
         }
     }
@@ -43,6 +47,7 @@ impl fmt::Display for Ending {
             Self::TotalDelay => {
                 f.write_str("a guard: the ceiling on all injected delay was reached")
             }
+            Self::Engine(why) => write!(f, "the sleep engine failed: {why}"),
             Self::OutputClosed => f.write_str("the output was closed"),
         }
     }

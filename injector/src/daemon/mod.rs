@@ -1,5 +1,6 @@
 //! One run: attach, watch, act, end.
 
+mod attach;
 pub mod command;
 pub mod control;
 mod ending;
@@ -7,5 +8,6 @@ mod rules;
 mod run;
 mod sink;
 
-pub use run::{Job, NoErrorHook, NoHook, NoLifecycle, run};
+pub use attach::{NoErrorHook, NoHook, NoSleepEngine};
+pub use run::{Job, NoLifecycle, run};
 pub use sink::{Format, Verbosity};

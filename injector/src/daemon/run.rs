@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    attach::{self, Attached, Engine},
     command::Command,
     control::{Asked, ControlSocket, Request},
     ending::Ending,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     explain::{Summary, Totals},
-    kernel::{HookChoice, Kernel, clock, host::Host},
+    kernel::{HookChoice, Kernel, clock, engine::EngineChoice},
     output::{RunInfo, mode_name},
     plan::{Plan, compile},
     target::{
@@ -54,6 +55,8 @@ pub struct Job {
     pub command: Option<Command>,
     /// Which hook.
     pub hook: HookChoice,
+    /// Which engine.
+    pub engine: EngineChoice,
     /// Size of the target table.
     pub max_targets: u32,
     /// Lease of the kernel side.
@@ -64,43 +67,6 @@ pub struct Job {
     pub format: Format,
     /// Output.
     pub verbosity: Verbosity,
-}
-
-/// A hook that could not be attached.
-#[derive(Debug, thiserror::Error)]
-#[error("no hook for sends works on this kernel:{}\nrun `injector doctor` for what would change that", reasons(.0))]
-pub struct NoHook(Vec<(Hook, crate::kernel::hooks::HookError)>);
-
-fn reasons(refused: &[(Hook, crate::kernel::hooks::HookError)]) -> String {
-    refused.iter().fold(String::new(), |text, (hook, error)| {
-        format!("{text}\n  {}: {error}", hook.name())
-    })
-}
-
-/// Sends cannot be made to fail here.
-#[derive(Debug, thiserror::Error)]
-pub enum NoErrorHook {
-    /// The kernel refuses the program.
-    #[error(
-        "failing sends needs the BPF LSM hook socket_sendmsg, which this kernel refuses: {0}; \
-         `injector doctor` says what would change that"
-    )]
-    Refused(crate::kernel::hooks::HookError),
-    /// The program would be attached and never called.
-    #[error(
-        "failing sends needs BPF LSM, and bpf is not in the LSM list of this kernel ({list}); \
-         boot with lsm={list},bpf on the kernel command line"
-    )]
-    NotInList {
-        /// The list.
-        list: String,
-    },
-    /// Nothing would see the sends that are not failed.
-    #[error(
-        "failing sends needs the kprobe or fentry hook beside the LSM hook, and only tracepoints \
-         are in use here; `injector doctor` says why"
-    )]
-    OnlyTracepoints,
 }
 
 /// Processes cannot be followed here.
@@ -127,6 +93,7 @@ struct Run {
     sink: Sink,
     summary: Summary,
     hook: Hook,
+    engine: Engine,
     /// Whether the run was started as one that acts, and has the lock for it.
     may_act: bool,
     start_ns: u64,
@@ -170,19 +137,17 @@ impl Run {
 
         // Processes first, so that none is missed between scan and attachment.
         kernel.attach_lifecycle().map_err(NoLifecycle)?;
-        if job.plan.needs_error_hook() {
-            attach_error_hook(&mut kernel)?;
-        }
-        let (hook, passed_over) = kernel.attach_sends(job.hook).map_err(NoHook)?;
-        if job.plan.needs_error_hook() && hook == Hook::Tracepoint {
-            return Err(NoErrorHook::OnlyTracepoints.into());
-        }
+        let Attached {
+            hook,
+            engine,
+            notes,
+        } = attach::attach(&job, &mut kernel)?;
 
         let start_ns = clock::monotonic_ns();
         let mut sink = Sink::new(job.format, job.verbosity, start_ns);
-        for (better, why) in passed_over {
-            if !job.verbosity.quiet {
-                sink.note(&format!("hook {} is not used: {why}", better.name()));
+        if !job.verbosity.quiet {
+            for note in &notes {
+                sink.note(note);
             }
         }
         let mut tracker = Tracker::new(job.selector.clone(), 0);
@@ -204,6 +169,7 @@ impl Run {
             sink,
             summary: Summary::default(),
             hook,
+            engine,
             may_act: job.plan.acts(),
             start_ns,
             start: Instant::now(),
@@ -236,8 +202,9 @@ impl Run {
             None => "runs until it is stopped".to_owned(),
         };
         self.sink.note(&format!(
-            "attached: hook {}, mode {mode}, seed {}, lease {}, {end}",
+            "attached: hook {}, engine {}, mode {mode}, seed {}, lease {}, {end}",
             self.hook.name(),
+            self.engine.name(),
             self.job.plan.seed,
             crate::plan::duration::compact(self.job.lease),
         ));
@@ -261,7 +228,12 @@ impl Run {
             loop {
                 tokio::select! {
                     biased;
-                    _ = lease.tick(), if self.acting => self.kernel.renew_lease(self.job.lease)?,
+                    _ = lease.tick(), if self.acting => {
+                        self.kernel.renew_lease(self.job.lease)?;
+                        if let Err(error) = self.engine.check() {
+                            break Ending::Engine(format!("{error:#}"));
+                        }
+                    }
                     _ = interrupt.recv() => break Ending::Signal("SIGINT"),
                     _ = terminate.recv() => break Ending::Signal("SIGTERM"),
                     _ = hangup.recv() => break Ending::Signal("SIGHUP"),
@@ -468,6 +440,7 @@ impl Run {
         // First of all nobody is delayed any more, whatever else fails.
         self.kernel.set_control(|control| control.lease_ns = 0)?;
         let elapsed = self.start.elapsed();
+        self.engine.release(&mut self.sink);
         self.kernel.detach(self.hook);
         self.kernel.detach(Hook::Lsm);
         let ending = ending?;
@@ -487,10 +460,7 @@ impl Run {
                 .collect(),
             mode: self.job.plan.mode,
             hook: self.hook.name().to_owned(),
-            engine: format!(
-                "spin, at most {} for one send",
-                crate::plan::duration::compact(self.job.plan.limits.max_spin)
-            ),
+            engine: self.engine.describe(&self.job.plan.limits),
             ended: ending.to_string(),
             start_ns: self.start_ns,
             elapsed,
@@ -501,15 +471,6 @@ impl Run {
             result => result.map(|()| ending),
         }
     }
-}
-
-/// A BPF LSM program that is not in the list loads and attaches, and is never
-/// called.
-fn attach_error_hook(kernel: &mut Kernel) -> Result<(), NoErrorHook> {
-    if let Some(list) = Host::read().lsms_without_bpf() {
-        return Err(NoErrorHook::NotInList { list });
-    }
-    kernel.attach(Hook::Lsm).map_err(NoErrorHook::Refused)
 }
 
 fn ticks(period: Duration) -> tokio::time::Interval {

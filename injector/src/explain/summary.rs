@@ -265,7 +265,10 @@ impl Summary {
         }
         if let Some(delivered) = send.delivered() {
             self.delivered.record(delivered);
-            if let Some(asked) = send.asked().filter(|_| !send.has(flags::CAPPED)) {
+            if let Some(asked) = send
+                .asked()
+                .filter(|_| !send.has(flags::CAPPED | flags::SHORTENED))
+            {
                 self.error.record(delivered.abs_diff(asked));
                 self.early += u64::from(delivered < asked);
             }

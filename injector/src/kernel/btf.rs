@@ -3,7 +3,7 @@
 //!
 //! aya loads with BTF but keeps struct members to itself.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
 use thiserror::Error;
 
@@ -132,15 +132,16 @@ impl Btf {
         Ok(bits / 8)
     }
 
-    /// Which of these kernel functions the type information knows.
-    pub fn functions<'n>(&self, wanted: &[&'n str]) -> Result<HashSet<&'n str>, BtfError> {
-        let mut found = HashSet::new();
-        for &at in &self.types {
+    /// The type ids of those of these kernel functions that the type
+    /// information knows.
+    pub fn functions<'n>(&self, wanted: &[&'n str]) -> Result<HashMap<&'n str, u32>, BtfError> {
+        let mut found = HashMap::new();
+        for (index, &at) in self.types.iter().enumerate() {
             let record = self.record(at as usize)?;
             if record.kind == kind::FUNC {
                 let name = self.string(record.name);
                 if let Some(name) = wanted.iter().find(|wanted| wanted.as_bytes() == name) {
-                    found.insert(*name);
+                    found.insert(*name, index as u32 + 1);
                 }
             }
         }
@@ -324,7 +325,8 @@ mod tests {
     #[test]
     fn functions_are_found() {
         let btf = Btf::parse(sample()).unwrap();
-        assert_eq!(btf.functions(&["f", "g"]).unwrap(), HashSet::from(["f"]));
+        let found = btf.functions(&["f", "g"]).unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&"f"]);
     }
 
     proptest! {

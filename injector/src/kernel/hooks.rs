@@ -10,11 +10,14 @@ use thiserror::Error;
 
 use super::btf::{Btf, BtfError};
 
-/// The LSM program and the hook that it sits on.
-const LSM_PROGRAM: (&str, &str) = ("lsm_socket_sendmsg", "socket_sendmsg");
+/// The LSM hook, and its programs.
+const LSM_HOOK: &str = "socket_sendmsg";
+const LSM_PROGRAM: &str = "lsm_socket_sendmsg";
+const LSM_SLEEP_PROGRAM: &str = "lsm_s_socket_sendmsg";
 /// The shared return programs.
 const KRETPROBE: &str = "kretprobe_send";
 const TRACEPOINT_EXIT: &str = "exit_send";
+const TRACEPOINT_SLEEP_EXIT: &str = "exit_send_sleep";
 /// Since Linux 6.4; without it the tracepoint hook misses `io_uring`.
 const SOCK_SEND_LENGTH: &str = "sock_send_length";
 /// Process tracepoints, by program and tracepoint name.
@@ -99,12 +102,20 @@ fn verdict(log: &str) -> Option<&str> {
 
 /// Loads and attaches everything that `hook` consists of, returns first, so
 /// that no entry is without its return. On failure nothing stays behind.
-pub fn attach(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf, hook: Hook) -> Result<(), HookError> {
+///
+/// `sleeps`: with the programs that let threads sleep, if the hook has any.
+pub fn attach(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    aya_btf: &AyaBtf,
+    hook: Hook,
+    sleeps: bool,
+) -> Result<(), HookError> {
     let result = match hook {
         Hook::Kprobe => attach_kprobes(ebpf, btf),
         Hook::Fentry => attach_fentries(ebpf, btf, aya_btf),
-        Hook::Tracepoint => attach_tracepoints(ebpf, aya_btf),
-        Hook::Lsm => attach_lsm(ebpf, aya_btf),
+        Hook::Tracepoint => attach_tracepoints(ebpf, aya_btf, sleeps),
+        Hook::Lsm => attach_lsm(ebpf, aya_btf, sleeps),
         Hook::SockSendLength => {
             attach_btf_tracepoint(ebpf, aya_btf, SOCK_SEND_LENGTH, SOCK_SEND_LENGTH)
         }
@@ -138,10 +149,10 @@ pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
             .collect(),
         Hook::Tracepoint => {
             let mut names: Vec<_> = SEND_SYSCALLS.iter().map(|s| s.program).collect();
-            names.extend([TRACEPOINT_EXIT, SOCK_SEND_LENGTH]);
+            names.extend([TRACEPOINT_EXIT, TRACEPOINT_SLEEP_EXIT, SOCK_SEND_LENGTH]);
             names
         }
-        Hook::Lsm => vec![LSM_PROGRAM.0],
+        Hook::Lsm => vec![LSM_PROGRAM, LSM_SLEEP_PROGRAM],
         Hook::SockSendLength => vec![SOCK_SEND_LENGTH],
     };
     for name in names {
@@ -167,7 +178,7 @@ pub fn present(btf: &Btf) -> Result<Vec<&'static SendFunction>, BtfError> {
     let known = btf.functions(&names)?;
     Ok(SEND_FUNCTIONS
         .iter()
-        .filter(|function| known.contains(function.name))
+        .filter(|function| known.contains_key(function.name))
         .collect())
 }
 
@@ -219,9 +230,14 @@ fn attach_fentries(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf) -> Result<(), H
     Ok(())
 }
 
-fn attach_tracepoints(ebpf: &mut Ebpf, aya_btf: &AyaBtf) -> Result<(), HookError> {
-    let program: &mut TracePoint = program(ebpf, TRACEPOINT_EXIT)?;
-    refused("load", TRACEPOINT_EXIT, program.load())?;
+fn attach_tracepoints(ebpf: &mut Ebpf, aya_btf: &AyaBtf, sleeps: bool) -> Result<(), HookError> {
+    let exit = if sleeps {
+        TRACEPOINT_SLEEP_EXIT
+    } else {
+        TRACEPOINT_EXIT
+    };
+    let program: &mut TracePoint = program(ebpf, exit)?;
+    refused("load", exit, program.load())?;
     for syscall in SEND_SYSCALLS {
         let event = format!("sys_exit_{}", syscall.name);
         refused(
@@ -245,11 +261,15 @@ fn attach_tracepoints(ebpf: &mut Ebpf, aya_btf: &AyaBtf) -> Result<(), HookError
     Ok(())
 }
 
-fn attach_lsm(ebpf: &mut Ebpf, aya_btf: &AyaBtf) -> Result<(), HookError> {
-    let (name, hook) = LSM_PROGRAM;
+fn attach_lsm(ebpf: &mut Ebpf, aya_btf: &AyaBtf, sleeps: bool) -> Result<(), HookError> {
+    let name = if sleeps {
+        LSM_SLEEP_PROGRAM
+    } else {
+        LSM_PROGRAM
+    };
     let program: &mut Lsm = program(ebpf, name)?;
-    refused("load", name, program.load(hook, aya_btf))?;
-    refused("attach to LSM hook", hook, program.attach())?;
+    refused("load", name, program.load(LSM_HOOK, aya_btf))?;
+    refused("attach to LSM hook", LSM_HOOK, program.attach())?;
     Ok(())
 }
 

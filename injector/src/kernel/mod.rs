@@ -4,8 +4,10 @@
 pub mod btf;
 pub mod clock;
 pub mod doctor;
+pub mod engine;
 pub mod hooks;
 pub mod host;
+pub mod kfunc;
 pub mod lock;
 pub mod log;
 pub mod mounts;
@@ -16,15 +18,26 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, IterableMap as _, MapData, MapError, PerCpuArray, RingBuf},
 };
-use injector_ebpf::{Budget, Control, Hook, QuantileTable, Rule, Setup, Stats, Target};
+use injector_ebpf::{
+    Budget, Control, Hook, MARGIN_CLASSES, Margins, QuantileTable, Rule, Setup, Sleep, Stats,
+    Target,
+};
 
-use self::{btf::Btf, hooks::HookError};
+use self::{
+    btf::Btf,
+    engine::{NoSleep, Way},
+    hooks::HookError,
+    kfunc::Kfuncs,
+};
 
 /// Bytes that may wait in the send ring before a record wakes the daemon: half
 /// of its 16 MiB, so that it is woken while there is still room.
 const WAKE_BYTES: u64 = 8 << 20;
+
+/// How early sleepers are woken before anything has been learnt, in nanoseconds.
+const FIRST_MARGIN_NS: u64 = 150_000;
 
 /// The object that build.rs has built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-kernel"));
@@ -63,6 +76,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     btf: Btf,
     aya_btf: AyaBtf,
+    kfuncs: Kfuncs,
     control: Control,
     targets: HashMap<MapData, u32, Target>,
     rules: Array<MapData, Rule>,
@@ -70,6 +84,9 @@ pub struct Kernel {
     controls: Array<MapData, Control>,
     budgets: Array<MapData, Budget>,
     stats: PerCpuArray<MapData, Stats>,
+    sleeps: Array<MapData, Sleep>,
+    /// Kept open until the programs are loaded.
+    _margins: Array<MapData, Margins>,
 }
 
 impl Kernel {
@@ -84,10 +101,12 @@ impl Kernel {
             offsets: offsets::resolve(&btf)?,
             own_tgid: std::process::id(),
         };
+        let mut object = OBJECT.to_vec();
+        let kfuncs = Kfuncs::put_into(&mut object, &btf)?;
         let mut ebpf = loader
             .override_global("SETUP", &setup, true)
             .map_max_entries("TARGETS", max_targets)
-            .load(OBJECT)
+            .load(&object)
             .context(
                 "cannot create the kernel maps (is there memory and room under RLIMIT_MEMLOCK?)",
             )?;
@@ -95,7 +114,13 @@ impl Kernel {
             .join()
             .map_err(|_| anyhow::anyhow!("the thread that reads BTF has panicked"))?
             .context("cannot read the kernel's BTF")?;
+        let mut margins: Array<_, Margins> = Array::try_from(take(&mut ebpf, "MARGINS")?)?;
+        let ns = [FIRST_MARGIN_NS; MARGIN_CLASSES];
+        margins.set(0, Margins { ns }, 0)?;
         Ok(Self {
+            sleeps: Array::try_from(take(&mut ebpf, "SLEEPS")?)?,
+            kfuncs,
+            _margins: margins,
             targets: HashMap::try_from(take(&mut ebpf, "TARGETS")?)?,
             rules: Array::try_from(take(&mut ebpf, "RULES")?)?,
             tables: Array::try_from(take(&mut ebpf, "QUANTILES")?)?,
@@ -114,10 +139,19 @@ impl Kernel {
 
     /// Attaches the first candidate that this kernel accepts. The answer names
     /// it, and why each better one was passed over.
-    pub fn attach_sends(&mut self, choice: HookChoice) -> Result<(Hook, Refused), Refused> {
+    pub fn attach_sends(
+        &mut self,
+        choice: HookChoice,
+        sleeps: bool,
+    ) -> Result<(Hook, Refused), Refused> {
         let mut refused = Vec::new();
         for &hook in choice.candidates() {
-            match self.attach(hook) {
+            let attached = if sleeps {
+                self.attach_sleepable(hook)
+            } else {
+                self.attach(hook)
+            };
+            match attached {
                 Ok(()) => return Ok((hook, refused)),
                 Err(error) => refused.push((hook, error)),
             }
@@ -127,7 +161,27 @@ impl Kernel {
 
     /// Attaches one hook, or nothing of it.
     pub fn attach(&mut self, hook: Hook) -> Result<(), HookError> {
-        hooks::attach(&mut self.ebpf, &self.btf, &self.aya_btf, hook)
+        hooks::attach(&mut self.ebpf, &self.btf, &self.aya_btf, hook, false)
+    }
+
+    /// The same, with the programs that let threads sleep, if the hook has any.
+    pub fn attach_sleepable(&mut self, hook: Hook) -> Result<(), HookError> {
+        hooks::attach(&mut self.ebpf, &self.btf, &self.aya_btf, hook, true)
+    }
+
+    /// Whether threads can sleep in this way, as far as can be told before
+    /// anything is loaded.
+    pub fn check_sleep(&self, way: Way) -> Result<(), NoSleep> {
+        way.check(&self.kfuncs)
+    }
+
+    /// Ids of the maps that the sleep engine's server reads: sleeping threads,
+    /// and control.
+    pub fn sleep_maps(&self) -> Result<(u32, u32)> {
+        Ok((
+            self.sleeps.map().info()?.id(),
+            self.controls.map().info()?.id(),
+        ))
     }
 
     /// Detaches one hook.

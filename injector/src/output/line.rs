@@ -228,6 +228,7 @@ impl Display for What<'_> {
             (send.has(flags::SIGNALLED), signal),
             (flagged, "flagged"),
             (send.has(flags::CAPPED), "capped"),
+            (send.has(flags::SHORTENED), "shortened"),
             (send.has(flags::BATCH), "batch"),
             (send.has(flags::NO_START), "no-start"),
         ] {

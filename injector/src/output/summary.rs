@@ -177,6 +177,16 @@ impl Report<'_> {
             let share = Some((Counter::Delayed, "delayed"));
             self.counter("capped", Counter::Capped, share);
         }
+        for (name, counter) in [
+            ("shortened", Counter::Shortened),
+            ("spun: all slots taken", Counter::SleepersFull),
+            ("spun: sleep refused", Counter::SleepsRefused),
+        ] {
+            if self.totals.get(counter) > 0 {
+                let share = Some((Counter::Delayed, "delayed"));
+                self.counter(name, counter, share);
+            }
+        }
         if shadowed {
             self.counter("shadowed", Counter::Shadowed, chosen);
             self.would();

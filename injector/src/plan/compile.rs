@@ -233,6 +233,8 @@ mod tests {
             max_delay_ns_per_second: u64::MAX,
             max_acts_per_second: u64::MAX,
             max_spin_ns: 10_000_000,
+            holder_pid: 0,
+            holder_address: 0,
         };
         assert_eq!(control, unlimited);
         let all = Limits {

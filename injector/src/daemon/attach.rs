@@ -1,0 +1,217 @@
+//! What a run attaches: hooks, and the engine that goes with them.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use injector_ebpf::Hook;
+
+use super::{run::Job, sink::Sink};
+use crate::{
+    kernel::{
+        HookChoice, Kernel,
+        engine::{EngineChoice, NoSleep, Way},
+        hooks::HookError,
+        host::Host,
+    },
+    plan::{Limits, Plan, duration::compact},
+    sleeper::Sleeper,
+};
+
+/// A hook that could not be attached.
+#[derive(Debug, thiserror::Error)]
+#[error("no hook for sends works on this kernel:{}\nrun `injector doctor` for what would change that", reasons(.0))]
+pub struct NoHook(Vec<(Hook, HookError)>);
+
+fn reasons(refused: &[(Hook, HookError)]) -> String {
+    refused.iter().fold(String::new(), |text, (hook, error)| {
+        format!("{text}\n  {}: {error}", hook.name())
+    })
+}
+
+/// Sends cannot be made to fail here.
+#[derive(Debug, thiserror::Error)]
+pub enum NoErrorHook {
+    /// The kernel refuses the program.
+    #[error(
+        "failing sends needs the BPF LSM hook socket_sendmsg, which this kernel refuses: {0}; \
+         `injector doctor` says what would change that"
+    )]
+    Refused(HookError),
+    /// The program would be attached and never called.
+    #[error(
+        "failing sends needs BPF LSM, and bpf is not in the LSM list of this kernel ({list}); \
+         boot with lsm={list},bpf on the kernel command line"
+    )]
+    NotInList {
+        /// The list.
+        list: String,
+    },
+    /// Nothing would see the sends that are not failed.
+    #[error(
+        "failing sends needs the kprobe or fentry hook beside the LSM hook, and only tracepoints \
+         are in use here; `injector doctor` says why"
+    )]
+    OnlyTracepoints,
+}
+
+/// `--engine sleep` where threads cannot sleep.
+#[derive(Debug, thiserror::Error)]
+#[error("the sleep engine does not work here: {0}; --engine spin does, up to --max-spin")]
+pub struct NoSleepEngine(NoSleep);
+
+/// The engine of a run.
+pub enum Engine {
+    /// The thread burns its CPU.
+    Spin,
+    /// The thread sleeps.
+    Sleep {
+        /// Where.
+        way: Way,
+        /// Who wakes it.
+        sleeper: Sleeper,
+    },
+}
+
+/// How long the end of a run waits for sleepers that have been let go.
+const GOING: Duration = Duration::from_secs(2);
+
+impl Engine {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Sleep { .. } => "sleep",
+        }
+    }
+
+    /// What it does, for the summary.
+    pub fn describe(&self, limits: &Limits) -> String {
+        match self {
+            Self::Spin => format!("spin, at most {} for one send", compact(limits.max_spin)),
+            Self::Sleep { way, .. } => format!("sleep, {}", way.describe()),
+        }
+    }
+
+    /// Whether sleepers are still woken. A server that has died has let them
+    /// go; one that hangs is ended, which lets them go.
+    pub fn check(&mut self) -> Result<()> {
+        match self {
+            Self::Spin => Ok(()),
+            Self::Sleep { sleeper, .. } => sleeper.check(),
+        }
+    }
+
+    /// The run is over and the lease with it: has the server let everybody go,
+    /// and waits until it has.
+    pub fn release(&mut self, sink: &mut Sink) {
+        let Self::Sleep { sleeper, .. } = self else {
+            return;
+        };
+        match sleeper.release(GOING) {
+            Ok(()) => {}
+            Err(error) => sink.note(&format!("{error:#}; ending it lets every sleeper go")),
+        }
+    }
+}
+
+/// What is attached.
+pub struct Attached {
+    /// The hook that sees sends.
+    pub hook: Hook,
+    /// The engine that delays them.
+    pub engine: Engine,
+    /// What is not as good as it could be, and why.
+    pub notes: Vec<String>,
+}
+
+/// Attaches everything, or nothing.
+pub fn attach(job: &Job, kernel: &mut Kernel) -> Result<Attached> {
+    let fails = job.plan.needs_error_hook();
+    if fails && let Some(list) = Host::read().lsms_without_bpf() {
+        return Err(NoErrorHook::NotInList { list }.into());
+    }
+    let mut notes = Vec::new();
+    let mut wants_sleep = job.engine != EngineChoice::Spin && delays(&job.plan);
+
+    let (hook, passed_over) = sends(job.hook, wants_sleep, kernel)?;
+    for (better, why) in passed_over {
+        notes.push(format!("hook {} is not used: {why}", better.name()));
+    }
+    let way = Way::beside(hook);
+    let mut refused = None;
+    if wants_sleep && let Err(why) = ready(way, kernel) {
+        refused = Some(why);
+        wants_sleep = false;
+    }
+    if fails {
+        if hook == Hook::Tracepoint {
+            return Err(NoErrorHook::OnlyTracepoints.into());
+        }
+        if !wants_sleep {
+            kernel.attach(Hook::Lsm).map_err(NoErrorHook::Refused)?;
+        }
+    }
+    let engine = match refused {
+        None if wants_sleep => match serve(kernel) {
+            Ok(sleeper) => Engine::Sleep { way, sleeper },
+            Err(error) => {
+                refused = Some(NoSleep::NoServer(format!("{error:#}")));
+                Engine::Spin
+            }
+        },
+        _ => Engine::Spin,
+    };
+    if let Some(why) = refused {
+        if job.engine == EngineChoice::Sleep {
+            return Err(NoSleepEngine(why).into());
+        }
+        notes.push(format!("engine sleep is not used: {why}"));
+    }
+    Ok(Attached {
+        hook,
+        engine,
+        notes,
+    })
+}
+
+/// Whether a run can come to delay anything, also through its control socket.
+fn delays(plan: &Plan) -> bool {
+    plan.acts() && plan.rules.iter().any(|rule| rule.fault.delay.is_some())
+}
+
+type PassedOver = Vec<(Hook, HookError)>;
+
+/// The hook for sends. Tracepoints that let threads sleep are other programs
+/// than those that do not; if the kernel refuses them, it gets the latter.
+fn sends(
+    choice: HookChoice,
+    sleeps: bool,
+    kernel: &mut Kernel,
+) -> Result<(Hook, PassedOver), NoHook> {
+    if sleeps
+        && kernel.check_sleep(Way::TaskWork).is_ok()
+        && let Ok(attached) = kernel.attach_sends(choice, true)
+    {
+        return Ok(attached);
+    }
+    kernel.attach_sends(choice, false).map_err(NoHook)
+}
+
+/// Attaches what the way needs beside the hook.
+fn ready(way: Way, kernel: &mut Kernel) -> Result<(), NoSleep> {
+    kernel.check_sleep(way)?;
+    if way == Way::Lsm {
+        kernel.attach_sleepable(Hook::Lsm)?;
+    }
+    Ok(())
+}
+
+fn serve(kernel: &mut Kernel) -> Result<Sleeper> {
+    let (sleeps, control) = kernel.sleep_maps()?;
+    let sleeper = Sleeper::start(sleeps, control)?;
+    kernel.set_control(|control| {
+        control.holder_pid = sleeper.holder_pid.into();
+        control.holder_address = sleeper.address;
+    })?;
+    Ok(sleeper)
+}

@@ -1,0 +1,312 @@
+//! The server: answers the reads of sleeping threads when their time has come.
+//! One thread, one timer, no memory but the list of who waits.
+//!
+//! It owns /dev/fuse and nothing of BPF but two maps: a process that holds the
+//! device and a uprobe cannot be killed while threads sleep, because the end of
+//! the uprobe waits for the sleepers and they wait for the device.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    num::NonZeroU64,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
+    process::{Child, Command, Stdio},
+    ptr,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::maps::MapData;
+use injector_ebpf::{Control, SLEEP_SLOTS, SLEEP_STRIDE, Sleep};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    mm::{MapFlags, ProtFlags, mmap},
+    process::{Signal, set_parent_process_death_signal, setsid},
+};
+
+use super::{
+    BEAT, READY,
+    fuse::{self, Request},
+    holder::FILE_SIZE,
+    mount,
+    queue::Queue,
+    wake,
+};
+use crate::kernel::clock;
+
+/// How often interrupted threads are looked at.
+const INTERRUPT_TICK_NS: u64 = 10_000_000;
+/// How often the lease is looked at while threads sleep.
+const LEASE_TICK_NS: u64 = 100_000_000;
+/// Requests read before due answers get their turn.
+const BATCH: usize = 64;
+
+/// Serves until whoever started us is gone.
+pub fn run(sleeps: u32, control: u32) -> Result<u8> {
+    rustix::thread::set_name(c"injector-server")?;
+    // A hung server dies with the daemon, too.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Ctrl-C and Ctrl-Z in the terminal are for the daemon alone: a stopped
+    // server would keep its sleepers.
+    setsid().context("cannot start a session")?;
+    // Without this, timers are up to 50 µs late on purpose.
+    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+    // Late answers are what the threads that sleep pay for other load; without
+    // the right to, it runs as any other.
+    let _ = rustix::process::setpriority_process(None, -20);
+
+    let (device, mount) = mount::open()?;
+    let mut server = Server {
+        device,
+        daemon: UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?),
+        holder: start_holder(mount)?,
+        sleeps: map(sleeps, SLEEP_SLOTS as usize * size_of::<Sleep>())?.cast(),
+        control: map(control, size_of::<Control>())?.cast(),
+        queue: Queue::default(),
+        next_look_ns: 0,
+    };
+    server.serve()?;
+    Ok(0)
+}
+
+/// What is told to the server, and by whom.
+struct Server {
+    device: File,
+    daemon: UnixStream,
+    holder: Holder,
+    sleeps: *const Sleep,
+    control: *const Control,
+    queue: Queue,
+    next_look_ns: u64,
+}
+
+struct Holder {
+    process: Child,
+    lines: BufReader<std::process::ChildStdout>,
+    is_ready: bool,
+}
+
+fn start_holder(mount: OwnedFd) -> Result<Holder> {
+    let mut process = Command::new("/proc/self/exe")
+        .arg0("injector")
+        .args(["sleep-holder", &std::process::id().to_string()])
+        .stdin(Stdio::from(mount))
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the holder of the sleep engine")?;
+    let stdout = process.stdout.take().context("the holder has no stdout")?;
+    Ok(Holder {
+        process,
+        lines: BufReader::new(stdout),
+        is_ready: false,
+    })
+}
+
+/// Maps the value of an array with `BPF_F_MMAPABLE`.
+fn map(id: u32, size: usize) -> Result<*const u8> {
+    let map = MapData::from_id(id).with_context(|| format!("cannot open the BPF map {id}"))?;
+    // SAFETY: a new mapping of memory that the kernel keeps for as long.
+    let address = unsafe {
+        mmap(
+            ptr::null_mut(),
+            size,
+            ProtFlags::READ,
+            MapFlags::SHARED,
+            map.fd().as_fd(),
+            0,
+        )
+    };
+    Ok(address
+        .with_context(|| format!("cannot map the BPF map {id}"))?
+        .cast_const()
+        .cast())
+}
+
+impl Server {
+    fn serve(&mut self) -> Result<()> {
+        let mut buffer = vec![0; fuse::READ_BUFFER + 4096];
+        loop {
+            let now = clock::monotonic_ns();
+            if self.is_over(now) {
+                self.release_all()?;
+            }
+            while let Some(unique) = self.queue.pop_due(now) {
+                self.refuse(unique)?;
+            }
+            if self.queue.has_interrupted() && now >= self.next_look_ns {
+                self.look_at_interrupted()?;
+            }
+            let timeout = self.timeout();
+            let mut events = [
+                PollFd::new(&self.device, PollFlags::IN),
+                PollFd::new(&self.daemon, PollFlags::IN),
+                PollFd::new(self.holder.lines.get_ref(), PollFlags::IN),
+            ];
+            match poll(&mut events, timeout.as_ref()) {
+                Err(rustix::io::Errno::INTR) => continue,
+                result => result.context("cannot wait for events")?,
+            };
+            let [device, daemon, holder] = events.map(|event| event.revents());
+            if !daemon.is_empty() && !self.hear_daemon()? {
+                return Ok(());
+            }
+            if !holder.is_empty() {
+                self.hear_holder()?;
+            }
+            if !device.is_empty() {
+                for _ in 0..BATCH {
+                    if !self.request(&mut buffer)? {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether nobody may sleep: the lease has expired, or the run is over.
+    fn is_over(&self, now: u64) -> bool {
+        // SAFETY: a mapped value; the daemon writes the word whole.
+        now > unsafe { (&raw const (*self.control).lease_ns).read_volatile() }
+    }
+
+    fn timeout(&mut self) -> Option<Timespec> {
+        let mut until = self.queue.next_due()?;
+        let now = clock::monotonic_ns();
+        until = until.min(now + LEASE_TICK_NS);
+        if self.queue.has_interrupted() {
+            until = until.min(self.next_look_ns);
+        }
+        let wait = until.saturating_sub(now);
+        Some(Timespec {
+            tv_sec: (wait / 1_000_000_000) as i64,
+            tv_nsec: (wait % 1_000_000_000) as i64,
+        })
+    }
+
+    /// Lets go whom a signal wants to end or stop.
+    fn look_at_interrupted(&mut self) -> Result<()> {
+        let start = clock::monotonic_ns();
+        let gone: Vec<u64> = self
+            .queue
+            .interrupted()
+            .filter(|(_, tid)| wake::must_go(*tid))
+            .map(|(unique, _)| unique)
+            .collect();
+        for unique in gone {
+            self.queue.remove(unique);
+            self.refuse(unique)?;
+        }
+        let end = clock::monotonic_ns();
+        // A fifth of the time at most, however many there are.
+        self.next_look_ns = end + INTERRUPT_TICK_NS.max(4 * (end - start));
+        Ok(())
+    }
+
+    /// Reads and handles one message; false when there is none.
+    fn request(&mut self, buffer: &mut [u8]) -> Result<bool> {
+        let length = match rustix::io::read(&self.device, &mut *buffer) {
+            Ok(length) => length,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Ok(false),
+            // The request was given up before we took it.
+            Err(rustix::io::Errno::NOENT) => return Ok(true),
+            Err(error) => bail!("the FUSE connection is gone: {error}"),
+        };
+        let Some(request) = fuse::parse(&buffer[..length]) else {
+            bail!("the kernel sent a FUSE message of {length} bytes that makes no sense");
+        };
+        match request {
+            Request::Init { unique, major } => {
+                ensure!(major == 7, "the kernel speaks FUSE {major}, not 7");
+                self.answer(&fuse::init(unique))?;
+            }
+            Request::GetAttr { unique } => {
+                self.answer(&fuse::attributes(unique, FILE_SIZE as u64))?;
+            }
+            Request::Open { unique } => self.answer(&fuse::opened(unique))?,
+            Request::Release { unique } => self.answer(&fuse::error(unique, 0))?,
+            Request::Read {
+                unique,
+                offset,
+                tid,
+            } => self.read(unique, offset, tid)?,
+            Request::Interrupt { unique } => {
+                if let Some(tid) = self.queue.interrupt(unique)
+                    && wake::must_go(tid)
+                {
+                    self.queue.remove(unique);
+                    self.refuse(unique)?;
+                }
+            }
+            Request::Silent => {}
+            Request::Unknown { unique } => self.answer(&fuse::error(unique, libc::ENOSYS))?,
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self, unique: u64, offset: u64, tid: u32) -> Result<()> {
+        let slot = (offset / SLEEP_STRIDE) as usize;
+        let now = clock::monotonic_ns();
+        let answer_ns = if slot < SLEEP_SLOTS as usize && !self.is_over(now) {
+            // SAFETY: inside the mapped array; the sleeper wrote the word before
+            // it asked.
+            unsafe { (&raw const (*self.sleeps.add(slot)).answer_ns).read_volatile() }
+        } else {
+            0
+        };
+        if answer_ns <= now {
+            return self.refuse(unique);
+        }
+        self.queue.push(unique, tid, answer_ns);
+        Ok(())
+    }
+
+    fn release_all(&mut self) -> Result<()> {
+        for unique in self.queue.take_all() {
+            self.refuse(unique)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a sleep. An error, because a page that was read would stay read.
+    fn refuse(&self, unique: u64) -> Result<()> {
+        self.answer(&fuse::error(unique, libc::EIO))
+    }
+
+    fn answer(&self, message: &[u8]) -> Result<()> {
+        match rustix::io::write(&self.device, message) {
+            // The thread has died meanwhile.
+            Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => bail!("cannot answer a FUSE request: {error}"),
+        }
+    }
+
+    /// Answers the daemon's heartbeat and lets everybody go when it says so;
+    /// false when the daemon is gone.
+    fn hear_daemon(&mut self) -> Result<bool> {
+        let mut byte = [0];
+        if self.daemon.read(&mut byte).unwrap_or(0) == 0 {
+            return Ok(false);
+        }
+        // The loop has looked at the lease already, or will before it waits.
+        if byte[0] == BEAT {
+            let sleepers = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+            let mut beat = [BEAT; 5];
+            beat[1..].copy_from_slice(&sleepers.to_ne_bytes());
+            self.daemon.write_all(&beat).context("the daemon is gone")?;
+        }
+        Ok(true)
+    }
+
+    /// The holder says where its page is, or is gone.
+    fn hear_holder(&mut self) -> Result<()> {
+        let mut line = String::new();
+        if self.holder.lines.read_line(&mut line)? == 0 || self.holder.is_ready {
+            let status = self.holder.process.wait()?;
+            bail!("the holder of the sleep engine has ended: {status}");
+        }
+        self.holder.is_ready = true;
+        write!(self.daemon, "{READY} {line}").context("the daemon is gone")
+    }
+}
