@@ -44,10 +44,11 @@ OVERHEAD:
   splice slower, and every system call a little. A target pays for its record
   on top (about a microsecond per send). `injector doctor --measure` measures
   it on this host.
-  The spin engine delays by burning the CPU that the thread runs on: a delay of
-  10 ms is 10 ms of CPU time, and it is charged to the target. --max-spin keeps
-  it short. A delayed thread of an event loop (Node, asyncio, nginx, Redis)
-  holds up every connection of that loop.";
+  A thread delayed by the sleep engine sleeps; waking it in time costs up to
+  0.25 ms of CPU, whatever the delay. The spin engine delays by burning the CPU
+  that the thread runs on: a delay of 10 ms is 10 ms of CPU time, and it is
+  charged to the target. --max-spin keeps it short. A delayed thread of an event
+  loop (Node, asyncio, nginx, Redis) holds up every connection of that loop.";
 
 const EXIT: &str = "\
 EXIT STATUS:
@@ -212,9 +213,9 @@ pub struct Run {
     /// exp(30ms), pareto(10ms,1.5), histogram:FILE.
     #[arg(long, help_heading = FAULT)]
     pub delay: Option<Delay>,
-    /// Ceiling of one delay.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = plan::duration::parse, help_heading = FAULT)]
-    pub max_delay: Duration,
+    /// Ceiling of one delay [default: 10s; 2s with --engine spin].
+    #[arg(long, value_name = "TIME", value_parser = plan::duration::parse, help_heading = FAULT)]
+    pub max_delay: Option<Duration>,
     /// Fail chosen sends with this errno, such as ECONNRESET (needs BPF LSM).
     #[arg(long, value_name = "ERRNO", value_parser = errno, help_heading = FAULT)]
     pub error: Option<Errno>,

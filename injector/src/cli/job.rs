@@ -8,7 +8,7 @@ use injector_ebpf::Mode;
 use super::args::Run;
 use crate::{
     daemon::{Job, Verbosity, command::Command, run as run_job},
-    kernel::{clock, host::Host, lock::ActingLock, mounts::HostMounts},
+    kernel::{clock, engine::EngineChoice, host::Host, lock::ActingLock, mounts::HostMounts},
     plan::{Fault, Filter, Limits, Plan, Rule},
     target::{
         Selector, Tracker, process::Process, protection::check_breadth, selector::cgroup_path,
@@ -17,9 +17,10 @@ use crate::{
 
 /// How long a run that acts lasts when nobody says.
 const DEFAULT_DURATION: Duration = Duration::from_mins(1);
-/// A spin ceiling above this is warned about: it is the default, and a raised
-/// one means that somebody wants to burn CPUs.
-const MODEST_SPIN: Duration = Duration::from_millis(10);
+/// Ceiling of one delay when nobody says: the sleep engine delivers it, the
+/// spin engine has a lower one of its own.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+const LONGEST_SPIN: Duration = Duration::from_secs(2);
 /// A lease must outlive a few scheduling hiccups.
 const SHORTEST_LEASE: Duration = Duration::from_millis(300);
 
@@ -51,7 +52,6 @@ pub fn run(flags: Run) -> Result<u8> {
         };
         Some(command)
     };
-    warn(&plan);
     let job = Job {
         plan,
         selector,
@@ -98,7 +98,10 @@ fn plan(flags: &Run) -> Result<Plan> {
         },
         threshold: flags.threshold,
         over: flags.on_timeout,
-        max_delay: flags.max_delay,
+        max_delay: flags.max_delay.unwrap_or(match flags.engine {
+            EngineChoice::Spin => LONGEST_SPIN,
+            EngineChoice::Auto | EngineChoice::Sleep => LONGEST_SLEEP,
+        }),
         blocking_only: flags.blocking_only,
     };
     let mut plan = Plan {
@@ -181,30 +184,4 @@ fn check_selector(selector: &Selector, allow_broad: bool) -> Result<()> {
         check_breadth(tracker.preview(&all).len(), user)?;
     }
     Ok(())
-}
-
-/// What the run will cost that its flags do not show.
-fn warn(plan: &Plan) {
-    let spins = plan.acts() && plan.rules.iter().any(|rule| rule.fault.delay.is_some());
-    if spins && plan.limits.max_spin > MODEST_SPIN {
-        eprintln!(
-            "injector: warning: --max-spin {0}: each delay burns a CPU for up to {0}; nothing else \
-             runs on that CPU meanwhile, and as many delays at once as there are CPUs stop the host",
-            crate::plan::duration::compact(plan.limits.max_spin)
-        );
-    }
-    for rule in &plan.rules {
-        let longest = rule
-            .fault
-            .delay
-            .as_ref()
-            .and_then(crate::plan::Delay::longest);
-        if spins && longest.is_none_or(|longest| longest > plan.limits.max_spin) {
-            eprintln!(
-                "injector: note: the spin engine cuts delays short at {} (--max-spin); asked and \
-                 delivered delays are shown apart",
-                crate::plan::duration::compact(plan.limits.max_spin)
-            );
-        }
-    }
 }

@@ -13,7 +13,7 @@ use crate::{
         hooks::HookError,
         host::Host,
     },
-    plan::{Limits, Plan, duration::compact},
+    plan::{Delay, Limits, Plan, duration::compact},
     sleeper::Sleeper,
 };
 
@@ -72,6 +72,9 @@ pub enum Engine {
     },
 }
 
+/// A spin ceiling above this is warned about: it is the default, and a raised
+/// one means that somebody wants to burn CPUs.
+const MODEST_SPIN: Duration = Duration::from_millis(10);
 /// How long the end of a run waits for sleepers that have been let go.
 const GOING: Duration = Duration::from_secs(2);
 
@@ -167,11 +170,40 @@ pub fn attach(job: &Job, kernel: &mut Kernel) -> Result<Attached> {
         }
         notes.push(format!("engine sleep is not used: {why}"));
     }
+    if matches!(engine, Engine::Spin) && delays(&job.plan) {
+        notes.extend(spin_costs(&job.plan));
+    }
     Ok(Attached {
         hook,
         engine,
         notes,
     })
+}
+
+/// What spinning costs and leaves out, that the flags do not show.
+fn spin_costs(plan: &Plan) -> Vec<String> {
+    let ceiling = plan.limits.max_spin;
+    let mut notes = Vec::new();
+    if ceiling > MODEST_SPIN {
+        notes.push(format!(
+            "warning: --max-spin {0}: each delay burns a CPU for up to {0}; nothing else runs on \
+             that CPU meanwhile, and as many delays at once as there are CPUs stop the host",
+            compact(ceiling)
+        ));
+    }
+    let is_longer = |delay: &Delay| delay.longest().is_none_or(|longest| longest > ceiling);
+    if plan
+        .rules
+        .iter()
+        .any(|rule| rule.fault.delay.as_ref().is_some_and(is_longer))
+    {
+        notes.push(format!(
+            "the spin engine cuts delays short at {} (--max-spin); asked and delivered delays are \
+             shown apart",
+            compact(ceiling)
+        ));
+    }
+    notes
 }
 
 /// Whether a run can come to delay anything, also through its control socket.
