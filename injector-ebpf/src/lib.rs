@@ -22,8 +22,8 @@ mod sleep;
 pub use counters::{COUNTERS, Counter, Stats};
 pub use functions::{Place, SEND_FUNCTIONS, SEND_SYSCALLS, SendFunction, SendSyscall, Shape};
 pub use record::{
-    COMM_LEN, ENDPOINT_LEN, Endpoint, Guard, Hook, LifecycleEvent, LifecycleKind, Protocol,
-    SendRecord, Verdict, flags,
+    COMM_LEN, ENDPOINT_LEN, Endpoint, Guard, Hook, LifecycleEvent, LifecycleKind, Operation,
+    Protocol, SendRecord, Verdict, flags,
 };
 pub use rule::{
     Budget, Control, KNOTS, MAX_RULES, Mode, NO_DELAY, OverAction, QuantileTable, Rule, TABLES,

@@ -42,10 +42,26 @@ numbered! {
         Fentry = 1 => "fentry",
         /// `sys_enter_*` and `sys_exit_*` of the send family.
         Tracepoint = 2 => "tracepoint",
-        /// The BPF LSM hook `socket_sendmsg`.
+        /// A BPF LSM hook: `socket_sendmsg`, or that of another [`Operation`].
         Lsm = 3 => "lsm",
         /// `sock_send_length`: seen only when it was over.
         SockSendLength = 4 => "sock_send_length",
+    }
+}
+
+numbered! {
+    /// What a thread wants of a socket. The number is a bit of
+    /// [`crate::Rule::operations`], and the [`SendRecord::place`] of
+    /// [`Hook::Lsm`].
+    Operation {
+        /// Sending, whatever the call.
+        Send = 0 => "send",
+        /// `connect`.
+        Connect = 1 => "connect",
+        /// `accept` and `accept4`.
+        Accept = 2 => "accept",
+        /// Receiving, whatever the call.
+        Recv = 3 => "recv",
     }
 }
 
@@ -135,6 +151,9 @@ pub mod flags {
     pub const SHORTENED: u16 = 1 << 9;
     /// The delay came after the send itself, on the way back to the caller.
     pub const AFTER: u16 = 1 << 10;
+    /// The return was not looked at, so there are neither result nor natural
+    /// time.
+    pub const NO_RETURN: u16 = 1 << 11;
 }
 
 /// One end of a socket. IP addresses use the first sixteen bytes (IPv4 as
@@ -200,8 +219,8 @@ pub struct SendRecord {
     /// A [`Protocol`].
     pub protocol: u8,
     /// Index into [`crate::SEND_FUNCTIONS`] or [`crate::SEND_SYSCALLS`],
-    /// whichever the hook uses; 0 and without meaning for [`Hook::Lsm`] and
-    /// [`Hook::SockSendLength`].
+    /// whichever the hook uses, or the [`Operation`] for [`Hook::Lsm`]; 0 and
+    /// without meaning for [`Hook::SockSendLength`].
     pub place: u8,
 }
 
@@ -248,7 +267,7 @@ mod tests {
         );
         assert_eq!(size_of::<SendRecord>() % 8, 0);
         assert_eq!(size_of::<LifecycleEvent>(), 16);
-        assert_eq!(size_of::<crate::Rule>(), 8 * 8 + 2 * 16 + 8 * 4);
+        assert_eq!(size_of::<crate::Rule>(), 8 * 8 + 2 * 16 + 10 * 4);
         assert_eq!(size_of::<crate::Target>(), 8);
         assert_eq!(size_of::<crate::Offsets>() % 4, 0);
         assert_eq!(size_of::<crate::Setup>(), size_of::<crate::Offsets>() + 4);

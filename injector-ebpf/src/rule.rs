@@ -64,6 +64,10 @@ pub struct Rule {
     pub over_argument: u32,
     /// Bit set of [`crate::Protocol`] values.
     pub protocols: u32,
+    /// Bit set of [`crate::Operation`] values.
+    pub operations: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Peer port in host order, 0 for any.
     pub peer_port: u32,
     /// 1: sends that may not block are left alone.

@@ -135,6 +135,8 @@ mod tests {
             over_action: OverAction::Flag as u32,
             over_argument: 0,
             protocols: 15,
+            operations: 1,
+            reserved: 0,
             peer_port: 0,
             blocking_only: 0,
             active: 1,

@@ -6,8 +6,8 @@ use aya_ebpf::helpers::{
     generated::bpf_send_signal_thread,
 };
 use injector_ebpf::{
-    COMM_LEN, Control, Counter, ENDPOINT_LEN, Endpoint, Guard, Hook, Mode, NO_DELAY, OverAction,
-    Protocol, Rule, SendRecord, Target, Verdict, decide, flags,
+    COMM_LEN, Control, Counter, ENDPOINT_LEN, Endpoint, Guard, Hook, Mode, NO_DELAY, Operation,
+    OverAction, Protocol, Rule, SendRecord, Target, Verdict, decide, flags,
 };
 
 use super::{
@@ -42,6 +42,8 @@ pub struct Call {
     pub flags: u16,
     /// What the program can do about sleeping.
     pub sleeps: Sleeps,
+    /// What the thread wants of the socket.
+    pub operation: Operation,
 }
 
 /// A sender that is a target.
@@ -99,6 +101,8 @@ pub fn enter(sender: &Sender, sock: *const u8, call: &Call) -> u32 {
         open.record.flags |= flags::FAILED;
         open.record.result = -i64::from(errno);
         close(sender.id, open, control, false);
+    } else if call.flags & flags::NO_RETURN != 0 {
+        close(sender.id, open, control, true);
     }
     errno
 }
@@ -248,7 +252,7 @@ fn decide_and_act(
         }
     };
     open.record.rule = rule_index as u8;
-    if rule.active == 0 || !matches(rule, &open.record) {
+    if rule.active == 0 || !matches(rule, &open.record, call.operation) {
         return 0;
     }
     count(Counter::Matched);
@@ -379,8 +383,11 @@ fn may_signal(record: &SendRecord, control: *const Control) -> bool {
 
 /// The rule's filter on the send.
 #[inline(always)]
-fn matches(rule: &Rule, record: &SendRecord) -> bool {
-    if rule.protocols & (1 << record.protocol) == 0 || record.bytes_asked < rule.min_bytes {
+fn matches(rule: &Rule, record: &SendRecord, operation: Operation) -> bool {
+    if rule.operations & (1 << operation as u32) == 0
+        || rule.protocols & (1 << record.protocol) == 0
+        || record.bytes_asked < rule.min_bytes
+    {
         return false;
     }
     let network = halves(&rule.peer_network);

@@ -1,6 +1,6 @@
 //! What kprobe and fentry have in common: the arguments of a send function.
 
-use injector_ebpf::{Hook, Place, Shape};
+use injector_ebpf::{Hook, Operation, Place, Shape};
 
 use super::{
     engine::Sleeps,
@@ -44,6 +44,7 @@ pub fn enter(
         name: Name::NONE,
         flags: 0,
         sleeps: Sleeps::Never,
+        operation: Operation::Send,
     };
     match shape {
         Shape::SockMsg | Shape::SocketMsg => {

@@ -12,7 +12,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
-use injector_ebpf::{Hook, flags};
+use injector_ebpf::{Hook, Operation, flags};
 
 use super::{
     engine::Sleeps,
@@ -168,6 +168,7 @@ fn call(place: u8, bytes: u64) -> Call {
         name: Name::NONE,
         flags: 0,
         sleeps: Sleeps::AtReturn,
+        operation: Operation::Send,
     }
 }
 

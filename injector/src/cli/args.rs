@@ -17,6 +17,7 @@ use crate::{
     plan::{self, Bytes, Delay, Malformed, Over, Peer, Probability, Protocols, When},
     target::selector::{CommPattern, EnvCondition},
 };
+use injector_ebpf::Operation;
 
 const EXAMPLES: &str = "\
 EXAMPLES:
@@ -29,6 +30,8 @@ EXAMPLES:
       injector --comm order-api --delay 0..1200ms --probability 15% --shadow
   Fail 1 % of the sends to a database (needs BPF LSM):
       injector --pid 4242 --to 10.0.0.0/8:5432 --error ECONNRESET --probability 1%
+  An exhausted pool: 30 % of new connections are refused (needs BPF LSM):
+      injector --pid 4242 --on connect --error ECONNREFUSED --probability 30%
   Every second send of each thread from the third to the hundredth:
       injector --pid 4242 --delay 5ms --when 3..100+2
   Run a command under delay:
@@ -213,6 +216,10 @@ pub struct Run {
     /// exp(30ms), pareto(10ms,1.5), histogram:FILE.
     #[arg(long, help_heading = FAULT)]
     pub delay: Option<Delay>,
+    /// What is delayed or failed: send, connect, accept, recv; other than send
+    /// needs BPF LSM.
+    #[arg(long, value_name = "OPERATION", value_delimiter = ',', default_value = "send", value_parser = plan::names::operation, help_heading = FAULT)]
+    pub on: Vec<Operation>,
     /// Ceiling of one delay [default: 10s; 2s with --engine spin].
     #[arg(long, value_name = "TIME", value_parser = plan::duration::parse, help_heading = FAULT)]
     pub max_delay: Option<Duration>,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use injector_ebpf::Mode;
+use injector_ebpf::{Mode, Operation};
 
 use super::{args::Demo, job};
 use crate::{
@@ -34,6 +34,7 @@ pub fn run(flags: &Demo) -> Result<u8> {
     let client = Client::start()?;
     let plan = Plan {
         rules: vec![Rule {
+            operations: vec![Operation::Send],
             filter: Filter::default(),
             when: When::ALWAYS,
             probability: PROBABILITY.parse()?,

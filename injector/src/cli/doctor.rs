@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use injector_ebpf::Operation;
 
 use super::{args::Doctor, failure};
 use crate::{
@@ -58,6 +59,7 @@ pub fn run(flags: &Doctor) -> Result<u8> {
 
 fn measure(kernel: &mut Kernel, diagnosis: &Diagnosis) -> Result<Measured> {
     let observing = Rule {
+        operations: vec![Operation::Send],
         filter: Filter::default(),
         when: When::ALWAYS,
         probability: Probability::ALWAYS,

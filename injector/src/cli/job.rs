@@ -84,6 +84,7 @@ pub fn execute(job: Job) -> Result<u8> {
 
 fn plan(flags: &Run) -> Result<Plan> {
     let rule = Rule {
+        operations: flags.on.clone(),
         filter: Filter {
             protocols: flags.proto.iter().copied().collect(),
             to: flags.to,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use injector_ebpf::Hook;
+use injector_ebpf::{Hook, Operation};
 
 use super::{run::Job, sink::Sink};
 use crate::{
@@ -33,14 +33,14 @@ fn reasons(refused: &[(Hook, HookError)]) -> String {
 pub enum NoErrorHook {
     /// The kernel refuses the program.
     #[error(
-        "failing sends needs the BPF LSM hook socket_sendmsg, which this kernel refuses: {0}; \
+        "--error, and --on other than send, need BPF LSM hooks, which this kernel refuses: {0}; \
          `injector doctor` says what would change that"
     )]
     Refused(HookError),
     /// The program would be attached and never called.
     #[error(
-        "failing sends needs BPF LSM, and bpf is not in the LSM list of this kernel ({list}); \
-         boot with lsm={list},bpf on the kernel command line"
+        "--error, and --on other than send, need BPF LSM, and bpf is not in the LSM list of this \
+         kernel ({list}); boot with lsm={list},bpf on the kernel command line"
     )]
     NotInList {
         /// The list.
@@ -129,29 +129,55 @@ pub struct Attached {
 
 /// Attaches everything, or nothing.
 pub fn attach(job: &Job, kernel: &mut Kernel) -> Result<Attached> {
-    let fails = job.plan.needs_error_hook();
-    if fails && let Some(list) = Host::read().lsms_without_bpf() {
+    let others: Vec<Operation> = Operation::ALL
+        .iter()
+        .map(|(operation, _, _)| *operation)
+        .filter(|operation| *operation != Operation::Send && job.plan.is_about(*operation))
+        .collect();
+    let fails = job.plan.needs_error_hook() && job.plan.is_about(Operation::Send);
+    if (fails || !others.is_empty())
+        && let Some(list) = Host::read().lsms_without_bpf()
+    {
         return Err(NoErrorHook::NotInList { list }.into());
     }
     let mut notes = Vec::new();
     let mut wants_sleep = job.engine != EngineChoice::Spin && delays(&job.plan);
 
-    let (hook, passed_over) = sends(job.hook, wants_sleep, kernel)?;
-    for (better, why) in passed_over {
-        notes.push(format!("hook {} is not used: {why}", better.name()));
+    let mut hook = Hook::Lsm;
+    if job.plan.is_about(Operation::Send) {
+        let (best, passed_over) = sends(job.hook, wants_sleep, kernel)?;
+        hook = best;
+        for (better, why) in passed_over {
+            notes.push(format!("hook {} is not used: {why}", better.name()));
+        }
     }
     let way = Way::beside(hook);
     let mut refused = None;
-    if wants_sleep && let Err(why) = ready(way, kernel) {
+    if wants_sleep && let Err(why) = kernel.check_sleep(way) {
         refused = Some(why);
         wants_sleep = false;
+    }
+    if wants_sleep
+        && way == Way::Lsm
+        && job.plan.is_about(Operation::Send)
+        && let Err(why) = kernel.attach_operation(Operation::Send, true)
+    {
+        refused = Some(why.into());
+        wants_sleep = false;
+    }
+    for operation in others {
+        kernel
+            .attach_operation(operation, wants_sleep && way == Way::Lsm)
+            .map_err(NoErrorHook::Refused)?;
     }
     if fails {
         if hook == Hook::Tracepoint {
             return Err(NoErrorHook::OnlyTracepoints.into());
         }
         if !wants_sleep {
-            kernel.attach(Hook::Lsm).map_err(NoErrorHook::Refused)?;
+            kernel
+                .attach_operation(Operation::Send, false)
+                .map_err(NoErrorHook::Refused)?;
         }
     }
     let engine = match refused {
@@ -227,15 +253,6 @@ fn sends(
         return Ok(attached);
     }
     kernel.attach_sends(choice, false).map_err(NoHook)
-}
-
-/// Attaches what the way needs beside the hook.
-fn ready(way: Way, kernel: &mut Kernel) -> Result<(), NoSleep> {
-    kernel.check_sleep(way)?;
-    if way == Way::Lsm {
-        kernel.attach_sleepable(Hook::Lsm)?;
-    }
-    Ok(())
 }
 
 fn serve(kernel: &mut Kernel) -> Result<Sleeper> {

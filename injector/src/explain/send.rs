@@ -5,8 +5,8 @@ use std::fmt::{self, Display, Formatter, Write};
 use std::net::{Ipv6Addr, SocketAddr};
 
 use injector_ebpf::{
-    Endpoint, Guard, Hook, Protocol, SEND_FUNCTIONS, SEND_SYSCALLS, SendRecord, V4_MAPPED_PREFIX,
-    Verdict, flags,
+    Endpoint, Guard, Hook, Operation, Protocol, SEND_FUNCTIONS, SEND_SYSCALLS, SendRecord,
+    V4_MAPPED_PREFIX, Verdict, flags,
 };
 
 /// One send. Times are `None` when they were not measured: a zero in the record
@@ -58,7 +58,8 @@ impl<'a> SendView<'a> {
         match self.hook()? {
             Hook::Kprobe | Hook::Fentry => SEND_FUNCTIONS.get(index).map(|place| place.name),
             Hook::Tracepoint => SEND_SYSCALLS.get(index).map(|place| place.name),
-            Hook::Lsm | Hook::SockSendLength => None,
+            Hook::Lsm => Operation::from_number(self.record.place).map(Operation::name),
+            Hook::SockSendLength => None,
         }
     }
 
@@ -159,7 +160,7 @@ impl<'a> SendView<'a> {
     pub fn sent_bytes(self) -> Option<u64> {
         u64::try_from(self.record.result)
             .ok()
-            .filter(|_| !self.has(flags::BATCH))
+            .filter(|_| !self.has(flags::BATCH | flags::NO_RETURN))
     }
 
     /// Messages of a batch that were sent.

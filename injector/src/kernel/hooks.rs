@@ -5,15 +5,47 @@ use aya::{
     Btf as AyaBtf, Ebpf,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, Lsm, Program, ProgramError, TracePoint},
 };
-use injector_ebpf::{Hook, SEND_FUNCTIONS, SEND_SYSCALLS, SendFunction};
+use injector_ebpf::{Hook, Operation, SEND_FUNCTIONS, SEND_SYSCALLS, SendFunction};
 use thiserror::Error;
 
 use super::btf::{Btf, BtfError};
 
-/// The LSM hook, and its programs.
-const LSM_HOOK: &str = "socket_sendmsg";
-const LSM_PROGRAM: &str = "lsm_socket_sendmsg";
-const LSM_SLEEP_PROGRAM: &str = "lsm_s_socket_sendmsg";
+/// The LSM hooks, by what they are about.
+const LSM: [LsmHook; 4] = [
+    LsmHook {
+        operation: Operation::Send,
+        name: "socket_sendmsg",
+        program: "lsm_socket_sendmsg",
+        sleepable: "lsm_s_socket_sendmsg",
+    },
+    LsmHook {
+        operation: Operation::Connect,
+        name: "socket_connect",
+        program: "lsm_socket_connect",
+        sleepable: "lsm_s_socket_connect",
+    },
+    LsmHook {
+        operation: Operation::Accept,
+        name: "socket_accept",
+        program: "lsm_socket_accept",
+        sleepable: "lsm_s_socket_accept",
+    },
+    LsmHook {
+        operation: Operation::Recv,
+        name: "socket_recvmsg",
+        program: "lsm_socket_recvmsg",
+        sleepable: "lsm_s_socket_recvmsg",
+    },
+];
+
+/// An LSM hook and its two programs.
+struct LsmHook {
+    operation: Operation,
+    name: &'static str,
+    program: &'static str,
+    sleepable: &'static str,
+}
+
 /// The shared return programs.
 const KRETPROBE: &str = "kretprobe_send";
 const TRACEPOINT_EXIT: &str = "exit_send";
@@ -115,7 +147,7 @@ pub fn attach(
         Hook::Kprobe => attach_kprobes(ebpf, btf),
         Hook::Fentry => attach_fentries(ebpf, btf, aya_btf),
         Hook::Tracepoint => attach_tracepoints(ebpf, aya_btf, sleeps),
-        Hook::Lsm => attach_lsm(ebpf, aya_btf, sleeps),
+        Hook::Lsm => attach_operation(ebpf, aya_btf, Operation::Send, sleeps),
         Hook::SockSendLength => {
             attach_btf_tracepoint(ebpf, aya_btf, SOCK_SEND_LENGTH, SOCK_SEND_LENGTH)
         }
@@ -152,7 +184,10 @@ pub fn detach(ebpf: &mut Ebpf, hook: Hook) {
             names.extend([TRACEPOINT_EXIT, TRACEPOINT_SLEEP_EXIT, SOCK_SEND_LENGTH]);
             names
         }
-        Hook::Lsm => vec![LSM_PROGRAM, LSM_SLEEP_PROGRAM],
+        Hook::Lsm => LSM
+            .iter()
+            .flat_map(|hook| [hook.program, hook.sleepable])
+            .collect(),
         Hook::SockSendLength => vec![SOCK_SEND_LENGTH],
     };
     for name in names {
@@ -261,15 +296,19 @@ fn attach_tracepoints(ebpf: &mut Ebpf, aya_btf: &AyaBtf, sleeps: bool) -> Result
     Ok(())
 }
 
-fn attach_lsm(ebpf: &mut Ebpf, aya_btf: &AyaBtf, sleeps: bool) -> Result<(), HookError> {
-    let name = if sleeps {
-        LSM_SLEEP_PROGRAM
-    } else {
-        LSM_PROGRAM
-    };
-    let program: &mut Lsm = program(ebpf, name)?;
-    refused("load", name, program.load(LSM_HOOK, aya_btf))?;
-    refused("attach to LSM hook", LSM_HOOK, program.attach())?;
+/// Attaches the LSM hook of one operation; `sleeps`: the program that may.
+pub fn attach_operation(
+    ebpf: &mut Ebpf,
+    aya_btf: &AyaBtf,
+    operation: Operation,
+    sleeps: bool,
+) -> Result<(), HookError> {
+    for hook in LSM.iter().filter(|hook| hook.operation == operation) {
+        let name = if sleeps { hook.sleepable } else { hook.program };
+        let program: &mut Lsm = program(ebpf, name)?;
+        refused("load", name, program.load(hook.name, aya_btf))?;
+        refused("attach to LSM hook", hook.name, program.attach())?;
+    }
     Ok(())
 }
 

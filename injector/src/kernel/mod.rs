@@ -21,8 +21,8 @@ use aya::{
     maps::{Array, HashMap, IterableMap as _, MapData, MapError, PerCpuArray, RingBuf},
 };
 use injector_ebpf::{
-    Budget, Control, Hook, MARGIN_CLASSES, Margins, QuantileTable, Rule, Setup, Sleep, Stats,
-    Target,
+    Budget, Control, Hook, MARGIN_CLASSES, Margins, Operation, QuantileTable, Rule, Setup, Sleep,
+    Stats, Target,
 };
 
 use self::{
@@ -167,6 +167,15 @@ impl Kernel {
     /// The same, with the programs that let threads sleep, if the hook has any.
     pub fn attach_sleepable(&mut self, hook: Hook) -> Result<(), HookError> {
         hooks::attach(&mut self.ebpf, &self.btf, &self.aya_btf, hook, true)
+    }
+
+    /// Attaches the LSM hook of one operation.
+    pub fn attach_operation(
+        &mut self,
+        operation: Operation,
+        sleeps: bool,
+    ) -> Result<(), HookError> {
+        hooks::attach_operation(&mut self.ebpf, &self.aya_btf, operation, sleeps)
     }
 
     /// Whether threads can sleep in this way, as far as can be told before

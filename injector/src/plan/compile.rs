@@ -43,6 +43,11 @@ pub fn compile(rule: &Rule, seed: u64, table_slot: u32) -> injector_ebpf::Rule {
         over_action: over_action as u32,
         over_argument,
         protocols: rule.filter.effective_protocols().bits(),
+        operations: rule
+            .operations
+            .iter()
+            .fold(0, |bits, operation| bits | 1 << *operation as u32),
+        reserved: 0,
         peer_port: rule
             .filter
             .effective_port()
@@ -126,6 +131,8 @@ mod tests {
                 over_action: OverAction::Flag as u32,
                 over_argument: 0,
                 protocols: 0b1111,
+                operations: 1,
+                reserved: 0,
                 peer_port: 0,
                 blocking_only: 0,
                 active: 1,
@@ -136,6 +143,7 @@ mod tests {
     #[test]
     fn every_field_is_filled() {
         let full = Rule {
+            operations: vec![injector_ebpf::Operation::Send],
             filter: Filter {
                 protocols: "tcp".parse().unwrap(),
                 to: Some("10.1.0.0/16:443".parse().unwrap()),
@@ -175,6 +183,8 @@ mod tests {
                 over_action: OverAction::Signal as u32,
                 over_argument: 12,
                 protocols: 1,
+                operations: 1,
+                reserved: 0,
                 peer_port: 443,
                 blocking_only: 1,
                 active: 1,

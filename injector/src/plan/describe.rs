@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use injector_ebpf::Operation;
+
 use super::{Over, Probability, Rule, When, duration};
 
 impl fmt::Display for Rule {
@@ -18,6 +20,14 @@ impl fmt::Display for Rule {
             words.push("observe".to_owned());
         } else if self.probability != Probability::ALWAYS {
             words.push(format!("probability {}", self.probability));
+        }
+        if self.operations != [Operation::Send] {
+            let names: Vec<_> = self
+                .operations
+                .iter()
+                .map(|operation| operation.name())
+                .collect();
+            words.push(format!("on {}", names.join(",")));
         }
         if self.when != When::ALWAYS {
             words.push(format!("when {}", self.when));

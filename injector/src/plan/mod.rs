@@ -23,7 +23,7 @@ mod when;
 
 use std::time::Duration;
 
-use injector_ebpf::Mode;
+use injector_ebpf::{Mode, Operation};
 use nix::errno::Errno;
 
 pub use bytes::Bytes;
@@ -54,6 +54,8 @@ pub struct Plan {
 /// One rule: which sends, how often, what happens to them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
+    /// What it is about: sends, or other calls on sockets.
+    pub operations: Vec<Operation>,
     /// Sends that match count as calls.
     pub filter: Filter,
     /// Calls that can be chosen.
@@ -102,6 +104,13 @@ impl Plan {
         self.mode == Mode::Enforce && self.rules.iter().any(Rule::acts)
     }
 
+    /// Whether some rule is about this.
+    pub fn is_about(&self, operation: Operation) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| rule.operations.contains(&operation))
+    }
+
     /// Whether some rule can make a send fail, which takes a hook that can.
     pub fn needs_error_hook(&self) -> bool {
         self.rules.iter().any(Rule::fails_sends)
@@ -129,6 +138,7 @@ mod tests {
     /// A rule that observes everything.
     pub fn rule() -> Rule {
         Rule {
+            operations: vec![Operation::Send],
             filter: Filter::default(),
             when: When::default(),
             probability: Probability::default(),

@@ -1,5 +1,6 @@
 //! Signals and errors by name or number.
 
+use injector_ebpf::Operation;
 use nix::{errno::Errno, sys::signal::Signal};
 
 use super::malformed::Malformed;
@@ -9,6 +10,9 @@ pub const SIGNAL_GRAMMAR: &str = "a name as SIGUSR2 or USR2, or a number as 12";
 
 /// What [`errno`] accepts.
 pub const ERRNO_GRAMMAR: &str = "a name as ECONNRESET, or a number as 104";
+
+/// What [`operation`] accepts.
+pub const OPERATION_GRAMMAR: &str = "send, connect, accept or recv";
 
 /// Highest number that the kernel takes for an error (`MAX_ERRNO` of
 /// `include/linux/err.h`).
@@ -43,6 +47,19 @@ pub fn signal(text: &str) -> Result<Signal, Malformed> {
         .ok_or_else(|| {
             let near = nearest(name, Signal::iterator().map(|signal| bare(signal).into()));
             malformed(unknown("SIG", &near))
+        })
+}
+
+/// Reads an operation on a socket.
+pub fn operation(text: &str) -> Result<Operation, Malformed> {
+    Operation::ALL
+        .iter()
+        .find(|(_, name, _)| *name == text.trim())
+        .map(|(operation, _, _)| *operation)
+        .ok_or_else(|| {
+            let names = Operation::ALL.iter().map(|(_, name, _)| (*name).into());
+            let near = nearest(text.trim(), names);
+            Malformed::new("an operation", text, unknown("", &near), OPERATION_GRAMMAR)
         })
 }
 
