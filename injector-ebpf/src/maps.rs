@@ -5,26 +5,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_ebpf::{
-    Budget, Control, MAX_RULES, QuantileTable, Rule, SendRecord, Setup, Stats, TABLES, Target,
+    BUDGETS, Budget, Control, InFlight, MAX_RULES, QuantileTable, Rule, Setup, Stats, TABLES,
+    Target,
 };
-
-/// A send between entry and exit.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct InFlight {
-    /// What will be reported.
-    pub record: SendRecord,
-    /// The `struct sock`: tells a nested call from a missed return.
-    pub sock: u64,
-    /// When the fault was over and the send itself began.
-    pub acted_ns: u64,
-    /// Threshold that applies, `u64::MAX` for none.
-    pub threshold_ns: u64,
-    /// Signal for passing the threshold, 0 for none.
-    pub signal: u32,
-    /// Nested calls of other send functions that have not returned.
-    pub depth: u32,
-}
 
 /// What is remembered of a thread of a target.
 #[repr(C)]
@@ -87,9 +70,9 @@ pub static QUANTILES: Array<QuantileTable> = Array::with_max_entries(TABLES, 0);
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
 
-/// Use of the ceilings, one value.
+/// Use of the ceilings, see [`BUDGETS`].
 #[map]
-pub static BUDGET: Array<Budget> = Array::with_max_entries(1, 0);
+pub static BUDGET: Array<Budget> = Array::with_max_entries(BUDGETS, 0);
 
 /// Counters, one set per CPU.
 #[map]

@@ -243,6 +243,10 @@ mod tests {
         );
         assert_eq!(size_of::<SendRecord>() % 8, 0);
         assert_eq!(size_of::<LifecycleEvent>(), 16);
+        assert_eq!(
+            size_of::<crate::InFlight>(),
+            size_of::<SendRecord>() + 3 * 8 + 2 * 4
+        );
         assert_eq!(size_of::<crate::Rule>(), 8 * 8 + 2 * 16 + 8 * 4);
         assert_eq!(size_of::<crate::Target>(), 8);
         assert_eq!(size_of::<crate::Offsets>() % 4, 0);

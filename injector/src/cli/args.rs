@@ -42,8 +42,8 @@ OVERHEAD:
   of the hook itself: fentry is cheapest, kprobe costs more, and tracepoints
   make every process's write, writev, sendto, sendmsg, sendmmsg, sendfile and
   splice slower, and every system call a little. A target pays for its record
-  on top (about a microsecond per send). `injector doctor --measure` measures
-  it on this host.
+  on top (about a microsecond per send). `injector doctor` measures it
+  on this host.
   The spin engine delays by burning the CPU that the thread runs on: a delay of
   10 ms is 10 ms of CPU time, and it is charged to the target. --max-spin keeps
   it short. A delayed thread of an event loop (Node, asyncio, nginx, Redis)
@@ -112,7 +112,8 @@ pub enum Sub {
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Attach each hook for a moment and measure what a send costs with it.
+    /// Take longer to measure what a send costs with each hook, and try how
+    /// exact the engine's delays are.
     #[arg(long)]
     pub measure: bool,
     /// How to write it.

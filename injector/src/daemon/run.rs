@@ -170,12 +170,21 @@ impl Run {
 
         // Processes first, so that none is missed between scan and attachment.
         kernel.attach_lifecycle().map_err(NoLifecycle)?;
+        // What shadow mode only imagines need not be possible here.
+        let mut unable = None;
         if job.plan.needs_error_hook() {
-            attach_error_hook(&mut kernel)?;
+            match attach_error_hook(&mut kernel) {
+                Ok(()) => kernel.set_control(|control| control.error_hook = 1)?,
+                Err(error) if job.plan.acts() => return Err(error.into()),
+                Err(error) => unable = Some(error),
+            }
         }
         let (hook, passed_over) = kernel.attach_sends(job.hook).map_err(NoHook)?;
         if job.plan.needs_error_hook() && hook == Hook::Tracepoint {
-            return Err(NoErrorHook::OnlyTracepoints.into());
+            if job.plan.acts() {
+                return Err(NoErrorHook::OnlyTracepoints.into());
+            }
+            unable = unable.or(Some(NoErrorHook::OnlyTracepoints));
         }
 
         let start_ns = clock::monotonic_ns();
@@ -184,6 +193,9 @@ impl Run {
             if !job.verbosity.quiet {
                 sink.note(&format!("hook {} is not used: {why}", better.name()));
             }
+        }
+        if let Some(error) = unable {
+            sink.note(&format!("a run that acts would be refused here: {error}"));
         }
         let mut tracker = Tracker::new(job.selector.clone(), 0);
         let changes = tracker.scan(&Process::all()?, &mut Table(&mut kernel));
@@ -453,14 +465,18 @@ impl Run {
     }
 
     fn total_delay_is_used_up(&self) -> Result<bool> {
-        let Budget { total_delay_ns, .. } = self.kernel.budget()?;
+        let Budget {
+            total_delay_ns,
+            total_refusals,
+            ..
+        } = self.kernel.budget()?;
         Ok(self
             .job
             .plan
             .limits
             .max_total_delay
             .is_some_and(|limit| u128::from(total_delay_ns) >= limit.as_nanos())
-            || self.totals()?.get(injector_ebpf::Counter::GuardTotalDelay) > 0)
+            || total_refusals > 0)
     }
 
     /// Lets every send through, reads what is left, and reports.
@@ -468,8 +484,10 @@ impl Run {
         // First of all nobody is delayed any more, whatever else fails.
         self.kernel.set_control(|control| control.lease_ns = 0)?;
         let elapsed = self.start.elapsed();
+        let skipped = self.kernel.skipped();
         self.kernel.detach(self.hook);
         self.kernel.detach(Hook::Lsm);
+        let in_flight = self.kernel.in_flight() as u64;
         let ending = ending?;
         if ending != Ending::OutputClosed {
             // Hooks are gone, so the ring comes to an end.
@@ -486,6 +504,7 @@ impl Run {
                 .map(ToString::to_string)
                 .collect(),
             mode: self.job.plan.mode,
+            seed: self.job.plan.seed,
             hook: self.hook.name().to_owned(),
             engine: format!(
                 "spin, at most {} for one send",
@@ -494,6 +513,8 @@ impl Run {
             ended: ending.to_string(),
             start_ns: self.start_ns,
             elapsed,
+            in_flight,
+            skipped,
             own_cpu: own_cpu(),
         };
         match self.sink.summary(&info, &self.summary, &totals) {

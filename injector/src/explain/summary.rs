@@ -51,6 +51,8 @@ pub struct Tally {
     pub would_fail: u64,
     /// Shadowed sends that a signal would have been sent for.
     pub would_signal: u64,
+    /// Shadowed sends that a guard would have let through.
+    pub would_suppress: u64,
     /// Sends that returned an errno, ours or the kernel's own.
     pub errors: u64,
     /// Sends whose start was not seen, so that they have no times.
@@ -77,9 +79,11 @@ impl Tally {
         self.flagged += u64::from(send.has(flags::FLAGGED));
         self.failed += u64::from(send.failed());
         self.signalled += u64::from(send.signalled());
-        self.would_delay += u64::from(shadowed && send.asked().is_some());
-        self.would_fail += u64::from(shadowed && send.has(flags::FAILED));
+        let free = send.guard().is_none();
+        self.would_delay += u64::from(shadowed && free && send.asked().is_some());
+        self.would_fail += u64::from(shadowed && free && send.has(flags::FAILED));
         self.would_signal += u64::from(shadowed && send.has(flags::SIGNALLED));
+        self.would_suppress += u64::from(shadowed && !free);
         self.errors += u64::from(send.errno().is_some());
         self.no_start += u64::from(!send.timed());
         let sum = |sum: &mut u64, more: Option<u64>| *sum = sum.saturating_add(more.unwrap_or(0));
@@ -105,6 +109,7 @@ impl Tally {
             would_delay,
             would_fail,
             would_signal,
+            would_suppress,
             errors,
             no_start,
             asked_ns,
@@ -125,6 +130,7 @@ impl Tally {
             (&mut self.would_delay, would_delay),
             (&mut self.would_fail, would_fail),
             (&mut self.would_signal, would_signal),
+            (&mut self.would_suppress, would_suppress),
             (&mut self.errors, errors),
             (&mut self.no_start, no_start),
             (&mut self.asked_ns, asked_ns),

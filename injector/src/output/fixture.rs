@@ -19,11 +19,14 @@ pub fn info(mode: Mode) -> RunInfo {
                 .to_owned(),
         ],
         mode,
+        seed: 42,
         hook: "kprobe".to_owned(),
         engine: "spin, at most 10ms for one send".to_owned(),
         ended: "the duration of 10s was over".to_owned(),
         start_ns: START,
         elapsed: Duration::from_secs(10),
+        in_flight: 1,
+        skipped: 3,
         own_cpu: Some(Duration::from_millis(48)),
     }
 }
@@ -73,6 +76,10 @@ fn chosen(record: &mut SendRecord, n: u64, mode: Mode) {
     }
     if mode == Mode::Shadow {
         record.verdict = Verdict::Shadowed as u8;
+        if n == 77 {
+            record.guard = Guard::DelayRate as u8;
+            record.flags &= !flags::SIGNALLED;
+        }
     } else if n == 77 {
         record.verdict = Verdict::Suppressed as u8;
         record.guard = Guard::DelayRate as u8;
@@ -110,7 +117,10 @@ pub fn totals(summary: &Summary) -> Totals {
         (Counter::DeliveredNs, total.delivered_ns),
         (Counter::RecordsDropped, 2),
         (Counter::ReturnsMissed, 1),
-        (Counter::GuardDelayRate, total.suppressed),
+        (
+            Counter::GuardDelayRate,
+            total.suppressed + total.would_suppress,
+        ),
     ])
 }
 

@@ -203,6 +203,9 @@ impl Display for What<'_> {
         let would = send.shadowed() && send.has(flags::FAILED | flags::SIGNALLED);
         match (send.verdict(), send.guard()) {
             (Some(Verdict::Delivered | Verdict::Passed), _) => {}
+            (Some(Verdict::Shadowed), Some(guard)) => {
+                word(format_args!("would-be-guard:{}", guard.name()))?;
+            }
             (Some(Verdict::Shadowed), _) if would => {}
             (Some(Verdict::Suppressed), Some(guard)) => {
                 word(format_args!("guard:{}", guard.name()))?;
