@@ -117,8 +117,7 @@ pub mod flags {
     pub const FAILED: u16 = 1 << 1;
     /// The engine's ceiling cut the delay short.
     pub const CAPPED: u16 = 1 << 2;
-    /// A signal was sent for passing the threshold; in shadow mode, it would
-    /// have been.
+    /// A signal was sent for passing the threshold.
     pub const SIGNALLED: u16 = 1 << 3;
     /// The send may not block (`O_NONBLOCK` or `MSG_DONTWAIT`).
     pub const NON_BLOCKING: u16 = 1 << 4;
@@ -130,6 +129,9 @@ pub mod flags {
     pub const IPV6: u16 = 1 << 7;
     /// The call was `sendmmsg`: one record for a batch.
     pub const BATCH: u16 = 1 << 8;
+    /// In shadow mode: a signal would have been sent for passing the threshold,
+    /// whether the send was chosen or slow by itself.
+    pub const WOULD_SIGNAL: u16 = 1 << 9;
 }
 
 /// One end of a socket. IP addresses use the first sixteen bytes (IPv4 as

@@ -333,7 +333,7 @@ fn close(id: u64, open: &mut InFlight, control: *const Control, sent: bool) {
             let enforce = unsafe { (*control).mode } == Mode::Enforce as u64;
             if may_signal(record, control, enforce) {
                 if !enforce {
-                    record.flags |= flags::SIGNALLED;
+                    record.flags |= flags::WOULD_SIGNAL;
                 // SAFETY: the helper takes a signal number.
                 } else if unsafe { bpf_send_signal_thread(signal) } == 0 {
                     count(Counter::Signalled);

@@ -49,7 +49,8 @@ pub struct Tally {
     pub would_delay: u64,
     /// Shadowed sends that would have been failed.
     pub would_fail: u64,
-    /// Shadowed sends that a signal would have been sent for.
+    /// Sends in shadow mode that a signal would have been sent for: shadowed ones, and
+    /// those that were slow by themselves.
     pub would_signal: u64,
     /// Shadowed sends that a guard would have let through.
     pub would_suppress: u64,
@@ -82,7 +83,7 @@ impl Tally {
         let free = send.guard().is_none();
         self.would_delay += u64::from(shadowed && free && send.asked().is_some());
         self.would_fail += u64::from(shadowed && free && send.has(flags::FAILED));
-        self.would_signal += u64::from(shadowed && send.has(flags::SIGNALLED));
+        self.would_signal += u64::from(send.would_signal());
         self.would_suppress += u64::from(shadowed && !free);
         self.errors += u64::from(send.errno().is_some());
         self.no_start += u64::from(!send.timed());
@@ -446,6 +447,12 @@ mod tests {
             flags: flags::FAILED | flags::FLAGGED,
             ..delayed(900, 0, 5)
         };
+        let slow_by_itself = SendRecord {
+            flags: flags::WOULD_SIGNAL | flags::FLAGGED,
+            ..send()
+        };
+        let total = summary(&[slow_by_itself]).total;
+        assert_eq!((total.signalled, total.would_signal), (0, 1));
         let summary = summary(&[send(), shadowed]);
         let total = summary.total;
         assert_eq!((total.chosen, total.shadowed, total.delayed), (1, 1, 0));

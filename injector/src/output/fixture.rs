@@ -1,11 +1,27 @@
 //! A small run that does not change, for tests of what sinks write.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use injector_ebpf::{Counter, Guard, Mode, Protocol, SendRecord, Verdict, flags};
 
 use super::RunInfo;
 use crate::explain::{Summary, Totals, fixture};
+
+/// A pipe that nobody reads any more.
+pub struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// A monotonic time.
 const START: u64 = 5_000_000_000_000;
@@ -76,9 +92,12 @@ fn chosen(record: &mut SendRecord, n: u64, mode: Mode) {
     }
     if mode == Mode::Shadow {
         record.verdict = Verdict::Shadowed as u8;
+        if record.flags & flags::SIGNALLED != 0 {
+            record.flags ^= flags::SIGNALLED | flags::WOULD_SIGNAL;
+        }
         if n == 77 {
             record.guard = Guard::DelayRate as u8;
-            record.flags &= !flags::SIGNALLED;
+            record.flags &= !flags::WOULD_SIGNAL;
         }
     } else if n == 77 {
         record.verdict = Verdict::Suppressed as u8;

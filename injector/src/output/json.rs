@@ -161,7 +161,7 @@ impl<'a> Send<'a> {
             total_ns: send.total(),
             flagged: send.has(flags::FLAGGED),
             failed: send.has(flags::FAILED),
-            signalled: send.has(flags::SIGNALLED),
+            signalled: send.signalled() || send.would_signal(),
             capped: send.has(flags::CAPPED),
             non_blocking: send.has(flags::NON_BLOCKING),
             batch: send.has(flags::BATCH),
@@ -680,17 +680,8 @@ mod tests {
 
     #[test]
     fn a_closed_pipe_is_told_apart() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let error = Json::default()
-            .send(&mut Closed, &fixture::send())
+            .send(&mut run::Closed, &fixture::send())
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }

@@ -207,6 +207,7 @@ impl Report<'_> {
             would_fail,
             would_signal,
             would_suppress,
+            flagged,
             ..
         } = self.summary.total;
         let share = Some((shadowed, "shadowed"));
@@ -223,10 +224,14 @@ impl Report<'_> {
             );
         }
         if would_signal > 0 {
-            self.count("would be signalled", would_signal, share);
+            self.count(
+                "would be signalled",
+                would_signal,
+                Some((flagged, "flagged")),
+            );
             self.note(
                 "would be signalled",
-                "Shadowed sends that passed the threshold of a rule that sends a signal.",
+                "Sends that passed the threshold of a rule that sends a signal, and no guard forbade it.",
             );
         }
         if would_suppress > 0 {
@@ -703,18 +708,9 @@ CPU time
 
     #[test]
     fn a_closed_pipe_is_told_apart() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let (summary, totals) = run::run(Mode::Enforce);
         let info = run::info(Mode::Enforce);
-        let error = write(&mut Closed, &info, &summary, &totals, false).unwrap_err();
+        let error = write(&mut run::Closed, &info, &summary, &totals, false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 

@@ -17,6 +17,11 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
             move || io_uring(hook),
         )
     }));
+    trials.push(on_fast_hosts(
+        host,
+        "shadow_signals_nobody_who_is_slow",
+        slow_in_shadow,
+    ));
     trials.extend(each_hook(host, "shadow_asks_the_guards", shadow_guards));
     trials.push(on_fast_hosts(
         host,
@@ -24,6 +29,25 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         blocking_only,
     ));
     trials
+}
+
+/// A send that was slow by itself is signalled without being chosen, and in
+/// shadow mode is not.
+fn slow_in_shadow() {
+    let target = Target::start("order_api", "20 100 0");
+    let injector = Injector::start(&format!(
+        "--pid {} --shadow --delay 1ms --probability 0% --threshold 1ns \
+         --on-timeout signal:SIGUSR2",
+        target.pid
+    ));
+    assert_eq!(target.run()["sigusr2"], 0);
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let sends = &ended.summary()["sends"];
+    assert_eq!(
+        (&sends["would_signal"], &sends["signalled"]),
+        (&20.into(), &0.into())
+    );
 }
 
 fn shadow(hook: Hook) {
