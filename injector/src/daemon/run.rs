@@ -184,6 +184,9 @@ impl Run {
             if job.plan.acts() {
                 return Err(NoErrorHook::OnlyTracepoints.into());
             }
+            // It would be taken for a nested call of the send that is followed.
+            kernel.detach(Hook::Lsm);
+            kernel.set_control(|control| control.error_hook = 0)?;
             unable = unable.or(Some(NoErrorHook::OnlyTracepoints));
         }
 
