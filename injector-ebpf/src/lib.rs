@@ -15,19 +15,21 @@ mod counters;
 #[path = "send/decide.rs"]
 pub mod decide;
 mod functions;
+mod in_flight;
 mod record;
 mod rule;
 mod sleep;
 
 pub use counters::{COUNTERS, Counter, Stats};
 pub use functions::{Place, SEND_FUNCTIONS, SEND_SYSCALLS, SendFunction, SendSyscall, Shape};
+pub use in_flight::InFlight;
 pub use record::{
     COMM_LEN, ENDPOINT_LEN, Endpoint, Guard, Hook, LifecycleEvent, LifecycleKind, Operation,
     Protocol, SendRecord, Verdict, flags,
 };
 pub use rule::{
-    Budget, Control, KNOTS, MAX_RULES, Mode, NO_DELAY, OverAction, QuantileTable, Rule, TABLES,
-    Target, V4_MAPPED_PREFIX, target_flags,
+    BUDGETS, Budget, Control, KNOTS, MAX_RULES, Mode, NO_DELAY, OverAction, QuantileTable, Rule,
+    TABLES, Target, V4_MAPPED_PREFIX, target_flags,
 };
 pub use sleep::{
     KFUNCS, Kfunc, MARGIN_CLASSES, MAX_MARGIN_NS, Margins, SLEEP_SLOTS, SLEEP_STRIDE, Sleep,
@@ -148,6 +150,7 @@ mod user {
         crate::QuantileTable,
         crate::Control,
         crate::Budget,
+        crate::InFlight,
         crate::Target,
         crate::Sleep,
         crate::Margins,

@@ -6,33 +6,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_ebpf::{
-    Budget, Control, MAX_RULES, Margins, QuantileTable, Rule, SLEEP_SLOTS, SendRecord, Setup,
-    Sleep, Stats, TABLES, Target,
+    BUDGETS, Budget, Control, InFlight, MAX_RULES, Margins, QuantileTable, Rule, SLEEP_SLOTS,
+    Setup, Sleep, Stats, TABLES, Target,
 };
-
-/// A send between entry and exit.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct InFlight {
-    /// What will be reported.
-    pub record: SendRecord,
-    /// The `struct sock`: tells a nested call from a missed return.
-    pub sock: u64,
-    /// When the fault was over and the send itself began.
-    pub acted_ns: u64,
-    /// Threshold that applies, `u64::MAX` for none.
-    pub threshold_ns: u64,
-    /// When a wait on the way back began.
-    pub wait_start_ns: u64,
-    /// Signal for passing the threshold, 0 for none.
-    pub signal: u32,
-    /// Nested calls of other send functions that have not returned.
-    pub depth: u32,
-    /// The sleep engine's slot while the thread waits on its way back.
-    pub slot: u32,
-    /// 1: the delay comes on the way back to user mode.
-    pub waits_at_return: u32,
-}
 
 /// What is remembered of a thread of a target.
 #[repr(C)]
@@ -96,9 +72,9 @@ pub static QUANTILES: Array<QuantileTable> = Array::with_max_entries(TABLES, 0);
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Use of the ceilings, one value.
+/// Use of the ceilings, see [`BUDGETS`].
 #[map]
-pub static BUDGET: Array<Budget> = Array::with_max_entries(1, 0);
+pub static BUDGET: Array<Budget> = Array::with_max_entries(BUDGETS, 0);
 
 /// Counters, one set per CPU.
 #[map]

@@ -133,8 +133,7 @@ pub mod flags {
     pub const FAILED: u16 = 1 << 1;
     /// The engine's ceiling cut the delay short.
     pub const CAPPED: u16 = 1 << 2;
-    /// A signal was sent for passing the threshold; in shadow mode, it would
-    /// have been.
+    /// A signal was sent for passing the threshold.
     pub const SIGNALLED: u16 = 1 << 3;
     /// The send may not block (`O_NONBLOCK` or `MSG_DONTWAIT`).
     pub const NON_BLOCKING: u16 = 1 << 4;
@@ -154,6 +153,9 @@ pub mod flags {
     /// The return was not looked at, so there are neither result nor natural
     /// time.
     pub const NO_RETURN: u16 = 1 << 11;
+    /// In shadow mode: a signal would have been sent for passing the threshold,
+    /// whether the send was chosen or slow by itself.
+    pub const WOULD_SIGNAL: u16 = 1 << 12;
 }
 
 /// One end of a socket. IP addresses use the first sixteen bytes (IPv4 as
@@ -267,6 +269,10 @@ mod tests {
         );
         assert_eq!(size_of::<SendRecord>() % 8, 0);
         assert_eq!(size_of::<LifecycleEvent>(), 16);
+        assert_eq!(
+            size_of::<crate::InFlight>(),
+            size_of::<SendRecord>() + 4 * 8 + 4 * 4
+        );
         assert_eq!(size_of::<crate::Rule>(), 8 * 8 + 2 * 16 + 10 * 4);
         assert_eq!(size_of::<crate::Target>(), 8);
         assert_eq!(size_of::<crate::Offsets>() % 4, 0);

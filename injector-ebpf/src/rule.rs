@@ -116,6 +116,9 @@ pub struct Control {
     pub holder_pid: u64,
     /// Address of the first slot's page in that process.
     pub holder_address: u64,
+    /// Zero: the hook that fails sends is not attached, which in shadow mode is
+    /// no reason not to say what it would have done.
+    pub error_hook: u64,
     /// Bytes waiting in the ring buffer from which a record wakes the daemon.
     pub wake_bytes: u64,
 }
@@ -133,9 +136,15 @@ pub struct Budget {
     pub acts_in_second: u64,
     /// Delay injected since the start.
     pub total_delay_ns: u64,
-    /// Threads that have been given an ordinal.
+    /// Acts that the ceiling on all delay forbade.
+    pub total_refusals: u64,
+    /// Threads that have been given an ordinal; counted in the first budget.
     pub threads: u64,
 }
+
+/// Budgets: one for each [`Mode`], so that what shadow mode only imagines is
+/// not missing when the run acts.
+pub const BUDGETS: u32 = 2;
 
 /// Bits of [`Target::flags`].
 pub mod target_flags {

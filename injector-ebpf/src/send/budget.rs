@@ -6,10 +6,11 @@ use crate::{atomic, maps::BUDGET};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// Charges one act with its delay, or says which ceiling forbids it.
+/// Charges one act with its delay, or says which ceiling forbids it. Without
+/// `enforce` it is only asked what would be, and charged apart.
 #[inline(always)]
-pub fn charge(now: u64, delay_ns: u64, control: *const Control) -> Guard {
-    let Some(budget) = BUDGET.get_ptr_mut(0) else {
+pub fn charge(now: u64, delay_ns: u64, control: *const Control, enforce: bool) -> Guard {
+    let Some(budget) = BUDGET.get_ptr_mut(u32::from(!enforce)) else {
         return Guard::TotalDelay;
     };
     // SAFETY: live map values; what several CPUs add to is added atomically.
@@ -30,6 +31,7 @@ pub fn charge(now: u64, delay_ns: u64, control: *const Control) -> Guard {
         }
         let in_all = read(&raw const (*budget).total_delay_ns).wrapping_add(delay_ns);
         if in_all > (*control).max_total_delay_ns {
+            atomic::add(&raw mut (*budget).total_refusals, 1);
             return Guard::TotalDelay;
         }
         atomic::add(&raw mut (*budget).acts_in_second, 1);

@@ -6,8 +6,8 @@ use aya_ebpf::helpers::{
     generated::bpf_send_signal_thread,
 };
 use injector_ebpf::{
-    COMM_LEN, Control, Counter, ENDPOINT_LEN, Endpoint, Guard, Hook, Mode, NO_DELAY, Operation,
-    OverAction, Protocol, Rule, SendRecord, Target, Verdict, decide, flags,
+    COMM_LEN, Control, Counter, ENDPOINT_LEN, Endpoint, Guard, Hook, InFlight, Mode, NO_DELAY,
+    Operation, OverAction, Protocol, Rule, SendRecord, Target, Verdict, decide, flags,
 };
 
 use super::{
@@ -20,9 +20,7 @@ use super::{
 use crate::{
     atomic,
     count::{add, count},
-    maps::{
-        BUDGET, CONTROL, IN_FLIGHT, InFlight, QUANTILES, RULES, TARGETS, THREADS, Thread, setup,
-    },
+    maps::{BUDGET, CONTROL, IN_FLIGHT, QUANTILES, RULES, TARGETS, THREADS, Thread, setup},
     ring,
 };
 
@@ -291,29 +289,34 @@ fn decide_and_act(
     add(Counter::AskedNs, asked_ns);
     open.record.asked_ns = asked_ns;
 
-    if !enforce {
-        count(Counter::Shadowed);
-        open.record.verdict = Verdict::Shadowed as u8;
-        if errno != 0 {
-            open.record.flags |= flags::FAILED;
-        }
-        return 0;
-    }
+    // SAFETY: a live map value.
+    let can_fail = enforce || unsafe { (*control).error_hook } != 0;
     let suppressed = if forbidden as u8 != Guard::None as u8 {
         forbidden
-    } else if errno != 0 && call.hook as u8 != Hook::Lsm as u8 {
+    } else if errno != 0 && call.hook as u8 != Hook::Lsm as u8 && can_fail {
         Guard::NoErrorHook
     } else {
         budget::charge(
             now,
             engine::deliverable(asked_ns, control, call.sleeps),
             control,
+            enforce,
         )
     };
     if suppressed as u8 != Guard::None as u8 {
         count_guard(suppressed);
         open.record.verdict = Verdict::Suppressed as u8;
         open.record.guard = suppressed as u8;
+    }
+    if !enforce {
+        count(Counter::Shadowed);
+        open.record.verdict = Verdict::Shadowed as u8;
+        if errno != 0 && suppressed as u8 == Guard::None as u8 {
+            open.record.flags |= flags::FAILED;
+        }
+        return 0;
+    }
+    if suppressed as u8 != Guard::None as u8 {
         return 0;
     }
     open.record.verdict = Verdict::Delivered as u8;
@@ -355,16 +358,17 @@ pub fn close(id: u64, open: &mut InFlight, control: *const Control, sent: bool) 
         record.flags |= flags::FLAGGED;
         // What a guard suppressed was not delivered, so nobody timed out.
         let signal = open.signal;
-        if sent && signal != 0 && record.verdict != Verdict::Suppressed as u8 {
+        if sent && signal != 0 && record.guard == Guard::None as u8 {
             // SAFETY: a live map value.
-            if unsafe { (*control).mode } != Mode::Enforce as u64 {
-                record.flags |= flags::SIGNALLED;
-            } else if may_signal(record, control)
+            let enforce = unsafe { (*control).mode } == Mode::Enforce as u64;
+            if may_signal(record, control, enforce) {
+                if !enforce {
+                    record.flags |= flags::WOULD_SIGNAL;
                 // SAFETY: the helper takes a signal number.
-                && unsafe { bpf_send_signal_thread(signal) } == 0
-            {
-                count(Counter::Signalled);
-                record.flags |= flags::SIGNALLED;
+                } else if unsafe { bpf_send_signal_thread(signal) } == 0 {
+                    count(Counter::Signalled);
+                    record.flags |= flags::SIGNALLED;
+                }
             }
         }
     }
@@ -376,9 +380,10 @@ pub fn close(id: u64, open: &mut InFlight, control: *const Control, sent: bool) 
 /// A signal for a naturally slow send is an act of its own; for a delayed one
 /// the act has been charged already.
 #[inline(always)]
-fn may_signal(record: &SendRecord, control: *const Control) -> bool {
+fn may_signal(record: &SendRecord, control: *const Control, enforce: bool) -> bool {
     record.verdict == Verdict::Delivered as u8
-        || budget::charge(record.start_ns, 0, control) as u8 == Guard::None as u8
+        || record.verdict == Verdict::Shadowed as u8
+        || budget::charge(record.start_ns, 0, control, enforce) as u8 == Guard::None as u8
 }
 
 /// The rule's filter on the send.

@@ -12,12 +12,12 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_ktime_get_ns},
     macros::btf_map,
 };
-use injector_ebpf::{Control, Counter, SLEEP_SLOTS};
+use injector_ebpf::{Control, Counter, InFlight, SLEEP_SLOTS};
 
 use super::{engine, engine_sleep, flow, kfunc};
 use crate::{
     count::count,
-    maps::{CONTROL, IN_FLIGHT, InFlight},
+    maps::{CONTROL, IN_FLIGHT},
 };
 
 /// Longest sleep of one callback, in nanoseconds.

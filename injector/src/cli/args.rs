@@ -45,8 +45,8 @@ OVERHEAD:
   of the hook itself: fentry is cheapest, kprobe costs more, and tracepoints
   make every process's write, writev, sendto, sendmsg, sendmmsg, sendfile and
   splice slower, and every system call a little. A target pays for its record
-  on top (about a microsecond per send). `injector doctor --measure` measures
-  it on this host.
+  on top (about a microsecond per send). `injector doctor` measures it on
+  this host.
   A thread delayed by the sleep engine sleeps; waking it in time costs up to
   0.25 ms of CPU, whatever the delay. The spin engine delays by burning the CPU
   that the thread runs on: a delay of 10 ms is 10 ms of CPU time, and it is
@@ -125,7 +125,8 @@ pub enum Sub {
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Attach each hook for a moment and measure what a send costs with it.
+    /// Take longer to measure what a send costs with each hook, and try how
+    /// exact the engine's delays are.
     #[arg(long)]
     pub measure: bool,
     /// How to write it.

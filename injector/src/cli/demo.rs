@@ -1,19 +1,16 @@
 //! A ten-second gray run against the built-in client, explained.
 
-use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use injector_ebpf::{Mode, Operation};
 
 use super::{args::Demo, job};
 use crate::{
     daemon::{Job, Verbosity},
-    kernel::engine::EngineChoice,
-    kernel::{host::Host, lock::ActingLock, mounts::HostMounts},
+    kernel::{
+        client::Client, engine::EngineChoice, host::Host, lock::ActingLock, mounts::HostMounts,
+    },
     plan::{Fault, Filter, Limits, Over, Plan, Rule, When},
     target::Selector,
 };
@@ -24,14 +21,15 @@ const PROBABILITY: &str = "15%";
 const THRESHOLD: Duration = Duration::from_millis(800);
 const MAX_SPIN: Duration = Duration::from_millis(10);
 /// About 200 sends a second.
-const GAP: &str = "4ms";
+const GAP: Duration = Duration::from_millis(4);
 
 /// Runs the demonstration.
 pub fn run(flags: &Demo) -> Result<u8> {
     Host::read().check()?;
     let _lock = ActingLock::take()?;
     let _mounts = HostMounts::enter().context("cannot mount tracefs for this process")?;
-    let client = Client::start()?;
+    let mut client = Client::start(0, GAP)?;
+    client.go()?;
     let plan = Plan {
         rules: vec![Rule {
             operations: vec![Operation::Send],
@@ -59,15 +57,16 @@ pub fn run(flags: &Demo) -> Result<u8> {
     };
     plan.validate()?;
     eprintln!(
-        "injector: demo: a client sends 64 bytes over TCP on loopback about every {GAP}; \
+        "injector: demo: a client sends 64 bytes over TCP on loopback about every {}; \
          {PROBABILITY} of its sends are asked to wait {DELAY}, sends over 800ms are flagged.\n\
          The same on a program of yours:\n\n    \
-         injector --pid PID --probability {PROBABILITY} --delay {DELAY} --threshold 800ms\n"
+         injector --pid PID --probability {PROBABILITY} --delay {DELAY} --threshold 800ms\n",
+        crate::plan::duration::compact(GAP)
     );
     let job = Job {
         plan,
         selector: Selector {
-            pids: vec![client.0.id()],
+            pids: vec![client.pid()],
             ..Selector::default()
         },
         command: None,
@@ -84,37 +83,4 @@ pub fn run(flags: &Demo) -> Result<u8> {
         },
     };
     job::execute(job)
-}
-
-/// The built-in client; it ends with its stdin.
-struct Client(Child);
-
-impl Client {
-    /// Starts it and lets it send.
-    fn start() -> Result<Self> {
-        let program = std::env::current_exe().context("cannot find the injector program")?;
-        let mut child = Command::new(program)
-            .args(["workload", "--gap", GAP])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the built-in client")?;
-        let mut line = String::new();
-        if let Some(stdout) = &mut child.stdout {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
-        let mut client = Self(child);
-        ensure!(line.trim() == "ready", "the built-in client did not start");
-        if let Some(stdin) = &mut client.0.stdin {
-            stdin.write_all(b"\n")?;
-        }
-        Ok(client)
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
 }

@@ -13,7 +13,7 @@ use crate::{
     daemon::Format,
     kernel::{
         Kernel,
-        doctor::{self, Bench, Diagnosis, Measured, ROUNDS},
+        doctor::{self, Bench, Diagnosis, Effort, Measured, Quick},
         host::Host,
         mounts::HostMounts,
     },
@@ -38,10 +38,23 @@ pub fn run(flags: &Doctor) -> Result<u8> {
         Ok(()) => Kernel::load(MAX_TARGETS),
         Err(error) => Err(anyhow::Error::msg(error.to_string())),
     };
-    let diagnosis = Diagnosis::new(host, kernel.as_mut().map_err(|error| &*error));
-    let measured = match &mut kernel {
-        Ok(kernel) if flags.measure => Some(measure(kernel, &diagnosis)?),
+    let mut quick = match &mut kernel {
+        Ok(kernel) if !flags.measure => {
+            Some(Quick::new(kernel, &compile::compile(&observing(), 0, 0))?)
+        }
         _ => None,
+    };
+    let diagnosis = Diagnosis::new(
+        host,
+        kernel.as_mut().map_err(|error| &*error),
+        quick.as_mut(),
+    )
+    .context("cannot measure")?;
+    let measured = match &mut kernel {
+        Ok(kernel) if flags.measure && diagnosis.chosen.is_some() => {
+            Some(measure(kernel, &diagnosis)?)
+        }
+        _ => quick.and_then(Quick::finish),
     };
 
     let mut out = stdout().lock();
@@ -57,8 +70,9 @@ pub fn run(flags: &Doctor) -> Result<u8> {
     })
 }
 
-fn measure(kernel: &mut Kernel, diagnosis: &Diagnosis) -> Result<Measured> {
-    let observing = Rule {
+/// A rule that changes nothing.
+fn observing() -> Rule {
+    Rule {
         operations: vec![Operation::Send],
         filter: Filter::default(),
         when: When::ALWAYS,
@@ -68,7 +82,11 @@ fn measure(kernel: &mut Kernel, diagnosis: &Diagnosis) -> Result<Measured> {
         over: Over::Flag,
         max_delay: SPIN,
         blocking_only: false,
-    };
+    }
+}
+
+fn measure(kernel: &mut Kernel, diagnosis: &Diagnosis) -> Result<Measured> {
+    let observing = observing();
     let delay = Delay::Fixed(SPIN);
     let table = quantile::table(&delay, SPIN, |path| std::fs::read_to_string(path))?;
     let delaying = Rule {
@@ -92,9 +110,10 @@ fn measure(kernel: &mut Kernel, diagnosis: &Diagnosis) -> Result<Measured> {
 
 /// In place on a terminal, one line elsewhere.
 fn progress(round: usize, sends: u64) {
+    let rounds = Effort::THOROUGH.rounds;
     if stderr().is_terminal() {
-        eprint!("\rinjector: measuring, round {round} of {ROUNDS}");
+        eprint!("\rinjector: measuring, round {round} of {rounds}");
     } else if round == 1 {
-        eprintln!("injector: measuring, {ROUNDS} rounds of {sends} sends for each hook");
+        eprintln!("injector: measuring, {rounds} rounds of {sends} sends for each hook");
     }
 }

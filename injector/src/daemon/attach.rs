@@ -52,6 +52,9 @@ pub enum NoErrorHook {
          are in use here; `injector doctor` says why"
     )]
     OnlyTracepoints,
+    /// A map of ours.
+    #[error("{0}")]
+    Control(String),
 }
 
 /// `--engine sleep` where threads cannot sleep.
@@ -129,21 +132,9 @@ pub struct Attached {
 
 /// Attaches everything, or nothing.
 pub fn attach(job: &Job, kernel: &mut Kernel) -> Result<Attached> {
-    let others: Vec<Operation> = Operation::ALL
-        .iter()
-        .map(|(operation, _, _)| *operation)
-        .filter(|operation| *operation != Operation::Send && job.plan.is_about(*operation))
-        .collect();
-    let fails = job.plan.needs_error_hook() && job.plan.is_about(Operation::Send);
-    if (fails || !others.is_empty())
-        && let Some(list) = Host::read().lsms_without_bpf()
-    {
-        return Err(NoErrorHook::NotInList { list }.into());
-    }
     let mut notes = Vec::new();
-    let mut wants_sleep = job.engine != EngineChoice::Spin && delays(&job.plan);
-
     let mut hook = Hook::Lsm;
+    let mut wants_sleep = job.engine != EngineChoice::Spin && delays(&job.plan);
     if job.plan.is_about(Operation::Send) {
         let (best, passed_over) = sends(job.hook, wants_sleep, kernel)?;
         hook = best;
@@ -157,28 +148,12 @@ pub fn attach(job: &Job, kernel: &mut Kernel) -> Result<Attached> {
         refused = Some(why);
         wants_sleep = false;
     }
-    if wants_sleep
-        && way == Way::Lsm
-        && job.plan.is_about(Operation::Send)
-        && let Err(why) = kernel.attach_operation(Operation::Send, true)
-    {
-        refused = Some(why.into());
-        wants_sleep = false;
-    }
-    for operation in others {
-        kernel
-            .attach_operation(operation, wants_sleep && way == Way::Lsm)
-            .map_err(NoErrorHook::Refused)?;
-    }
-    if fails {
-        if hook == Hook::Tracepoint {
-            return Err(NoErrorHook::OnlyTracepoints.into());
+    if let Err(error) = lsm(job, hook, wants_sleep && way == Way::Lsm, kernel) {
+        // What shadow mode only imagines need not be possible here.
+        if job.plan.acts() || hook == Hook::Lsm {
+            return Err(error.into());
         }
-        if !wants_sleep {
-            kernel
-                .attach_operation(Operation::Send, false)
-                .map_err(NoErrorHook::Refused)?;
-        }
+        notes.push(format!("a run that acts would be refused here: {error}"));
     }
     let engine = match refused {
         None if wants_sleep => match serve(kernel) {
@@ -204,6 +179,37 @@ pub fn attach(job: &Job, kernel: &mut Kernel) -> Result<Attached> {
         engine,
         notes,
     })
+}
+
+/// Attaches the LSM hooks that the plan needs beside `hook`: to sleep, to fail
+/// calls, and to see calls other than sends.
+fn lsm(job: &Job, hook: Hook, sleeps: bool, kernel: &mut Kernel) -> Result<(), NoErrorHook> {
+    let fails = job.plan.needs_error_hook();
+    let wanted: Vec<Operation> = Operation::ALL
+        .iter()
+        .map(|(operation, _, _)| *operation)
+        .filter(|operation| job.plan.is_about(*operation))
+        .filter(|operation| fails || sleeps || *operation != Operation::Send)
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    if let Some(list) = Host::read().lsms_without_bpf() {
+        return Err(NoErrorHook::NotInList { list });
+    }
+    // The LSM hook would be taken for a nested call of the send that the
+    // tracepoints follow.
+    if hook == Hook::Tracepoint && wanted.contains(&Operation::Send) {
+        return Err(NoErrorHook::OnlyTracepoints);
+    }
+    for operation in wanted {
+        kernel
+            .attach_operation(operation, sleeps)
+            .map_err(NoErrorHook::Refused)?;
+    }
+    kernel
+        .set_control(|control| control.error_hook = u64::from(fails))
+        .map_err(|error| NoErrorHook::Control(format!("{error:#}")))
 }
 
 /// What spinning costs and leaves out, that the flags do not show.

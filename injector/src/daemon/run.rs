@@ -425,14 +425,18 @@ impl Run {
     }
 
     fn total_delay_is_used_up(&self) -> Result<bool> {
-        let Budget { total_delay_ns, .. } = self.kernel.budget()?;
+        let Budget {
+            total_delay_ns,
+            total_refusals,
+            ..
+        } = self.kernel.budget()?;
         Ok(self
             .job
             .plan
             .limits
             .max_total_delay
             .is_some_and(|limit| u128::from(total_delay_ns) >= limit.as_nanos())
-            || self.totals()?.get(injector_ebpf::Counter::GuardTotalDelay) > 0)
+            || total_refusals > 0)
     }
 
     /// Lets every send through, reads what is left, and reports.
@@ -441,8 +445,10 @@ impl Run {
         self.kernel.set_control(|control| control.lease_ns = 0)?;
         let elapsed = self.start.elapsed();
         self.engine.release(&mut self.sink);
+        let skipped = self.kernel.skipped();
         self.kernel.detach(self.hook);
         self.kernel.detach(Hook::Lsm);
+        let in_flight = self.kernel.in_flight() as u64;
         let ending = ending?;
         if ending != Ending::OutputClosed {
             // Hooks are gone, so the ring comes to an end.
@@ -459,11 +465,14 @@ impl Run {
                 .map(ToString::to_string)
                 .collect(),
             mode: self.job.plan.mode,
+            seed: self.job.plan.seed,
             hook: self.hook.name().to_owned(),
             engine: self.engine.describe(&self.job.plan.limits),
             ended: ending.to_string(),
             start_ns: self.start_ns,
             elapsed,
+            in_flight,
+            skipped,
             own_cpu: own_cpu(),
         };
         match self.sink.summary(&info, &self.summary, &totals) {

@@ -89,7 +89,12 @@ impl<'a> SendView<'a> {
 
     /// Whether a signal was sent.
     pub fn signalled(self) -> bool {
-        self.has(flags::SIGNALLED) && !self.shadowed()
+        self.has(flags::SIGNALLED)
+    }
+
+    /// Whether a signal would have been sent if the mode were not shadow.
+    pub fn would_signal(self) -> bool {
+        self.has(flags::WOULD_SIGNAL)
     }
 
     /// Whether the send was delayed.
@@ -99,7 +104,7 @@ impl<'a> SendView<'a> {
 
     /// Whether the send is worth showing when not every send is.
     pub fn noteworthy(self) -> bool {
-        self.has(flags::FLAGGED | flags::FAILED | flags::SIGNALLED)
+        self.has(flags::FLAGGED | flags::FAILED | flags::SIGNALLED | flags::WOULD_SIGNAL)
     }
 
     /// Whether the start was seen; without it there are no times.
@@ -400,10 +405,10 @@ mod tests {
     fn a_shadowed_send_did_happen() {
         let mut record = fixture::delayed(1_000, 0, 5);
         record.verdict = Verdict::Shadowed as u8;
-        record.flags = flags::FAILED | flags::SIGNALLED;
+        record.flags = flags::FAILED | flags::WOULD_SIGNAL;
         let view = SendView::new(&record);
         assert!(view.chosen() && !view.delayed());
-        assert!(!view.failed() && !view.signalled());
+        assert!(!view.failed() && !view.signalled() && view.would_signal());
         assert_eq!(view.total(), Some(5));
         assert_eq!(view.projected(), Some(1_005));
     }

@@ -49,8 +49,11 @@ pub struct Tally {
     pub would_delay: u64,
     /// Shadowed sends that would have been failed.
     pub would_fail: u64,
-    /// Shadowed sends that a signal would have been sent for.
+    /// Sends in shadow mode that a signal would have been sent for: shadowed ones, and
+    /// those that were slow by themselves.
     pub would_signal: u64,
+    /// Shadowed sends that a guard would have let through.
+    pub would_suppress: u64,
     /// Sends that returned an errno, ours or the kernel's own.
     pub errors: u64,
     /// Sends whose start was not seen, so that they have no times.
@@ -77,9 +80,11 @@ impl Tally {
         self.flagged += u64::from(send.has(flags::FLAGGED));
         self.failed += u64::from(send.failed());
         self.signalled += u64::from(send.signalled());
-        self.would_delay += u64::from(shadowed && send.asked().is_some());
-        self.would_fail += u64::from(shadowed && send.has(flags::FAILED));
-        self.would_signal += u64::from(shadowed && send.has(flags::SIGNALLED));
+        let free = send.guard().is_none();
+        self.would_delay += u64::from(shadowed && free && send.asked().is_some());
+        self.would_fail += u64::from(shadowed && free && send.has(flags::FAILED));
+        self.would_signal += u64::from(send.would_signal());
+        self.would_suppress += u64::from(shadowed && !free);
         self.errors += u64::from(send.errno().is_some());
         self.no_start += u64::from(!send.timed());
         let sum = |sum: &mut u64, more: Option<u64>| *sum = sum.saturating_add(more.unwrap_or(0));
@@ -105,6 +110,7 @@ impl Tally {
             would_delay,
             would_fail,
             would_signal,
+            would_suppress,
             errors,
             no_start,
             asked_ns,
@@ -125,6 +131,7 @@ impl Tally {
             (&mut self.would_delay, would_delay),
             (&mut self.would_fail, would_fail),
             (&mut self.would_signal, would_signal),
+            (&mut self.would_suppress, would_suppress),
             (&mut self.errors, errors),
             (&mut self.no_start, no_start),
             (&mut self.asked_ns, asked_ns),
@@ -443,6 +450,12 @@ mod tests {
             flags: flags::FAILED | flags::FLAGGED,
             ..delayed(900, 0, 5)
         };
+        let slow_by_itself = SendRecord {
+            flags: flags::WOULD_SIGNAL | flags::FLAGGED,
+            ..send()
+        };
+        let total = summary(&[slow_by_itself]).total;
+        assert_eq!((total.signalled, total.would_signal), (0, 1));
         let summary = summary(&[send(), shadowed]);
         let total = summary.total;
         assert_eq!((total.chosen, total.shadowed, total.delayed), (1, 1, 0));

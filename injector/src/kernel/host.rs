@@ -88,7 +88,7 @@ impl Host {
                 .ok()
                 .map(|text| text.trim().split(',').map(str::to_owned).collect()),
             has_kprobes: Path::new("/sys/bus/event_source/devices/kprobe/type").exists(),
-            has_btf: Path::new(super::btf::VMLINUX).exists(),
+            has_btf: fs::metadata(super::btf::VMLINUX).is_ok_and(|file| file.len() > 0),
             missing_capabilities: missing_capabilities(&status),
         }
     }

@@ -2,6 +2,7 @@
 //! attaching, the shared maps, the lease.
 
 pub mod btf;
+pub mod client;
 pub mod clock;
 pub mod doctor;
 pub mod engine;
@@ -13,7 +14,10 @@ pub mod log;
 pub mod mounts;
 mod offsets;
 
-use std::time::Duration;
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -21,8 +25,8 @@ use aya::{
     maps::{Array, HashMap, IterableMap as _, MapData, MapError, PerCpuArray, RingBuf},
 };
 use injector_ebpf::{
-    Budget, Control, Hook, MARGIN_CLASSES, Margins, Operation, QuantileTable, Rule, Setup, Sleep,
-    Stats, Target,
+    Budget, Control, Hook, InFlight, MARGIN_CLASSES, Margins, Operation, QuantileTable, Rule,
+    Setup, Sleep, Stats, Target,
 };
 
 use self::{
@@ -87,6 +91,7 @@ pub struct Kernel {
     sleeps: Array<MapData, Sleep>,
     /// Kept open until the programs are loaded.
     _margins: Array<MapData, Margins>,
+    in_flight: HashMap<MapData, u64, InFlight>,
 }
 
 impl Kernel {
@@ -127,6 +132,7 @@ impl Kernel {
             controls: Array::try_from(take(&mut ebpf, "CONTROL")?)?,
             budgets: Array::try_from(take(&mut ebpf, "BUDGET")?)?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?,
+            in_flight: HashMap::try_from(take(&mut ebpf, "IN_FLIGHT")?)?,
             control: Control {
                 wake_bytes: WAKE_BYTES,
                 ..Control::default()
@@ -265,13 +271,52 @@ impl Kernel {
         Ok(values.iter().copied().collect())
     }
 
-    /// What has been used of the ceilings.
+    /// Times that the kernel left out one of our programs because it was already
+    /// running on that CPU. Kernels that preempt (`CONFIG_PREEMPT`) can stop a
+    /// thread in the middle of a program and run another that comes to it, too.
+    pub fn skipped(&self) -> u64 {
+        let programs = self.ebpf.programs();
+        programs
+            .filter_map(|(_, program)| {
+                let fd = program.fd().ok()?.as_fd().as_raw_fd();
+                let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+                recursion_misses(&info)
+            })
+            .sum()
+    }
+
+    /// Sends that have been seen to begin and not to return.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.keys().flatten().count()
+    }
+
+    /// What acting has used of the ceilings.
     pub fn budget(&self) -> Result<Budget> {
         self.budgets.get(&0, 0).context("cannot read the budget")
     }
 }
 
+/// `bpf_prog_show_fdinfo` in `kernel/bpf/syscall.c`, since 5.12.
+fn recursion_misses(fdinfo: &str) -> Option<u64> {
+    let line = fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+    line.trim().parse().ok()
+}
+
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     ebpf.take_map(name)
         .with_context(|| format!("the kernel object has no map {name}; this is a bug in injector"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misses_are_read() {
+        let fdinfo = "prog_type:\t26\nprog_jited:\t1\nrecursion_misses:\t17\nverified_insns:\t9\n";
+        assert_eq!(recursion_misses(fdinfo), Some(17));
+        assert_eq!(recursion_misses("pos:\t0\n"), None);
+    }
 }

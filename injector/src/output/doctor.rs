@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::text::wrap;
 use super::units::Time;
-use crate::kernel::doctor::{Diagnosis, FunctionState, Measured, Price, ROUNDS, Reason};
+use crate::kernel::doctor::{Diagnosis, Effort, FunctionState, Measured, Price, Reason};
 
 /// Columns of the table.
 const WIDTH: usize = 100;
@@ -26,8 +26,10 @@ pub fn table(
     host(&mut text, diagnosis);
     hooks(&mut text, diagnosis);
     functions(&mut text, &diagnosis.functions);
-    if let Some(measured) = measured {
-        prices(&mut text, measured);
+    match measured {
+        Some(measured) => prices(&mut text, measured),
+        None => text
+            .push_str("\nPrice per send on this host\n  not measured: no hook could be attached\n"),
     }
     out.write_all(text.as_bytes())
 }
@@ -144,8 +146,8 @@ fn functions(text: &mut String, functions: &[FunctionState]) {
 fn prices(text: &mut String, measured: &Measured) {
     let _ = writeln!(
         text,
-        "\nPrice per send on this host: 64 bytes over TCP on loopback, {ROUNDS} rounds of {} sends",
-        measured.sends
+        "\nPrice per send on this host: 64 bytes over TCP on loopback, {} rounds of {} sends",
+        measured.effort.rounds, measured.sends
     );
     let baseline = format!("{} ns per send", measured.baseline_ns);
     fact(text, "no hook", &baseline);
@@ -159,10 +161,17 @@ fn prices(text: &mut String, measured: &Measured) {
             format_args!("target {}", Words(price.target)),
         );
     }
-    text.push_str(
-        "  Median and the range that holds it (96 %). A bystander is no target; a target's sends\n  \
-         are recorded and not changed. What injector itself uses to read the records is not in it.\n",
+    let _ = writeln!(
+        text,
+        "  Median and the range that holds it ({} %). A bystander is no target; a target's sends\n  \
+         are recorded and not changed. What injector itself uses to read the records is not in it.",
+        measured.effort.confidence
     );
+    if measured.effort == Effort::QUICK {
+        text.push_str(
+            "  `injector doctor --measure` takes longer, is more exact, and tries the engine.\n",
+        );
+    }
     if let Some(spin) = measured.spin {
         let _ = writeln!(
             text,
@@ -351,7 +360,7 @@ impl Prices {
             target: Cost::new(price.target),
         };
         Self {
-            rounds: ROUNDS,
+            rounds: measured.effort.rounds,
             sends_per_round: measured.sends,
             baseline_ns: measured.baseline_ns,
             hooks: measured.hooks.iter().map(hook).collect(),
@@ -454,6 +463,7 @@ mod tests {
 
     fn measured() -> Measured {
         Measured {
+            effort: Effort::THOROUGH,
             sends: 15_000,
             baseline_ns: 3_912,
             hooks: vec![HookPrice {
@@ -518,7 +528,7 @@ mod tests {
     fn what_was_not_measured_is_not_written() {
         let diagnosis = diagnosis();
         let text = text(&diagnosis, None);
-        assert!(!text.contains("Price") && !text.contains("Spin engine"));
+        assert!(text.contains("not measured: no hook") && !text.contains("Spin engine"));
         assert_eq!(value(&diagnosis, None).get("measured"), None);
         let prices = &value(&diagnosis, Some(&measured()))["measured"]["hooks"][0];
         assert_eq!(prices["bystander"], serde_json::json!({"below_ns": 31}));

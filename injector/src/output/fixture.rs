@@ -1,11 +1,27 @@
 //! A small run that does not change, for tests of what sinks write.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use injector_ebpf::{Counter, Guard, Mode, Protocol, SendRecord, Verdict, flags};
 
 use super::RunInfo;
 use crate::explain::{Summary, Totals, fixture};
+
+/// A pipe that nobody reads any more.
+pub struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// A monotonic time.
 const START: u64 = 5_000_000_000_000;
@@ -19,11 +35,14 @@ pub fn info(mode: Mode) -> RunInfo {
                 .to_owned(),
         ],
         mode,
+        seed: 42,
         hook: "kprobe".to_owned(),
         engine: "spin, at most 10ms for one send".to_owned(),
         ended: "the duration of 10s was over".to_owned(),
         start_ns: START,
         elapsed: Duration::from_secs(10),
+        in_flight: 1,
+        skipped: 3,
         own_cpu: Some(Duration::from_millis(48)),
     }
 }
@@ -73,6 +92,13 @@ fn chosen(record: &mut SendRecord, n: u64, mode: Mode) {
     }
     if mode == Mode::Shadow {
         record.verdict = Verdict::Shadowed as u8;
+        if record.flags & flags::SIGNALLED != 0 {
+            record.flags ^= flags::SIGNALLED | flags::WOULD_SIGNAL;
+        }
+        if n == 77 {
+            record.guard = Guard::DelayRate as u8;
+            record.flags &= !flags::WOULD_SIGNAL;
+        }
     } else if n == 77 {
         record.verdict = Verdict::Suppressed as u8;
         record.guard = Guard::DelayRate as u8;
@@ -110,7 +136,10 @@ pub fn totals(summary: &Summary) -> Totals {
         (Counter::DeliveredNs, total.delivered_ns),
         (Counter::RecordsDropped, 2),
         (Counter::ReturnsMissed, 1),
-        (Counter::GuardDelayRate, total.suppressed),
+        (
+            Counter::GuardDelayRate,
+            total.suppressed + total.would_suppress,
+        ),
     ])
 }
 

@@ -163,7 +163,7 @@ impl<'a> Send<'a> {
             total_ns: send.total(),
             flagged: send.has(flags::FLAGGED),
             failed: send.has(flags::FAILED),
-            signalled: send.has(flags::SIGNALLED),
+            signalled: send.signalled() || send.would_signal(),
             capped: send.has(flags::CAPPED),
             shortened: send.has(flags::SHORTENED),
             afterwards: send.has(flags::AFTER),
@@ -202,6 +202,7 @@ struct Report<'a> {
     targets: &'a str,
     rules: &'a [String],
     mode: &'static str,
+    seed: u64,
     hook: &'a str,
     engine: &'a str,
     ended: &'a str,
@@ -214,6 +215,8 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     own_cpu_ns: Option<u64>,
     counters: Counters<'a>,
+    in_flight: u64,
+    programs_skipped: u64,
     sends: Counts,
     asked_delay: Distribution,
     delivered_delay: Distribution,
@@ -236,6 +239,7 @@ impl<'a> Report<'a> {
             targets: &info.targets,
             rules: &info.rules,
             mode: mode_name(info.mode),
+            seed: info.seed,
             hook: &info.hook,
             engine: &info.engine,
             ended: &info.ended,
@@ -245,6 +249,8 @@ impl<'a> Report<'a> {
             last_send_ns: summary.span.map(|(_, last)| last),
             own_cpu_ns: info.own_cpu.map(nanoseconds),
             counters: Counters(totals),
+            in_flight: info.in_flight,
+            programs_skipped: info.skipped,
             sends: Counts::new(&summary.total),
             asked_delay: Distribution::new(&summary.asked),
             delivered_delay: Distribution::new(&summary.delivered),
@@ -335,6 +341,7 @@ struct Counts {
     would_delay: u64,
     would_fail: u64,
     would_signal: u64,
+    would_suppress: u64,
     errors: u64,
     no_start: u64,
     asked_ns: u64,
@@ -358,6 +365,7 @@ impl Counts {
             would_delay: tally.would_delay,
             would_fail: tally.would_fail,
             would_signal: tally.would_signal,
+            would_suppress: tally.would_suppress,
             errors: tally.errors,
             no_start: tally.no_start,
             asked_ns: tally.asked_ns,
@@ -676,17 +684,8 @@ mod tests {
 
     #[test]
     fn a_closed_pipe_is_told_apart() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let error = Json::default()
-            .send(&mut Closed, &fixture::send())
+            .send(&mut run::Closed, &fixture::send())
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }

@@ -200,9 +200,12 @@ impl Display for What<'_> {
             first = false;
             write!(f, "{space}{text}")
         };
-        let would = send.shadowed() && send.has(flags::FAILED | flags::SIGNALLED);
+        let would = send.shadowed() && send.has(flags::FAILED | flags::WOULD_SIGNAL);
         match (send.verdict(), send.guard()) {
             (Some(Verdict::Delivered | Verdict::Passed), _) => {}
+            (Some(Verdict::Shadowed), Some(guard)) => {
+                word(format_args!("shadowed guard:{}", guard.name()))?;
+            }
             (Some(Verdict::Shadowed), _) if would => {}
             (Some(Verdict::Suppressed), Some(guard)) => {
                 word(format_args!("guard:{}", guard.name()))?;
@@ -216,16 +219,12 @@ impl Display for What<'_> {
         if let Some(errno) = send.errno() {
             word(format_args!("{}", NameOrNumber(errno)))?;
         }
-        let signal = if send.shadowed() {
-            "would-signal"
-        } else {
-            "signalled"
-        };
         // A signal says that the threshold was passed.
-        let flagged = send.has(flags::FLAGGED) && !send.has(flags::SIGNALLED);
+        let flagged = send.has(flags::FLAGGED) && !send.has(flags::SIGNALLED | flags::WOULD_SIGNAL);
         for (is, name) in [
             (send.shadowed() && send.has(flags::FAILED), "would-fail"),
-            (send.has(flags::SIGNALLED), signal),
+            (send.signalled(), "signalled"),
+            (send.would_signal(), "would-signal"),
             (flagged, "flagged"),
             (send.has(flags::CAPPED), "capped"),
             (send.has(flags::SHORTENED), "shortened"),
@@ -245,6 +244,7 @@ mod tests {
     use injector_ebpf::Guard;
     use proptest::prelude::*;
 
+    use super::super::fixture as run;
     use super::*;
     use crate::explain::fixture;
 
@@ -346,21 +346,19 @@ mod tests {
         let mut table = Table::new(false);
         let row = table.row(&shadowed, 0);
         assert!(row.ends_with(" would-fail flagged\n"), "{row}");
+        let let_through = SendRecord {
+            guard: Guard::ActRate as u8,
+            flags: 0,
+            ..shadowed
+        };
+        let row = table.row(&let_through, 0);
+        assert!(row.ends_with(" shadowed guard:act_rate\n"), "{row}");
     }
 
     #[test]
     fn a_closed_pipe_is_told_apart() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let error = Lines::new(0, true, false)
-            .send(&mut Closed, &fixture::send())
+            .send(&mut run::Closed, &fixture::send())
             .unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }

@@ -28,6 +28,8 @@ pub struct RunInfo {
     pub rules: Vec<String>,
     /// Whether decisions were carried out.
     pub mode: Mode,
+    /// With which the same calls get the same decisions again.
+    pub seed: u64,
     /// Where sends were seen.
     pub hook: String,
     /// How threads were made to wait.
@@ -38,6 +40,10 @@ pub struct RunInfo {
     pub start_ns: u64,
     /// How long the run took.
     pub elapsed: Duration,
+    /// Sends that had not returned when the hooks were taken away.
+    pub in_flight: u64,
+    /// Times that the kernel left out a program of ours.
+    pub skipped: u64,
     /// CPU time that injector itself used, without what its hooks burnt.
     pub own_cpu: Option<Duration>,
 }

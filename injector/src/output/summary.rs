@@ -123,6 +123,7 @@ impl Report<'_> {
             };
             self.labelled(2, 8, &label, &Clean(rule).to_string());
         }
+        self.labelled(2, 8, "seed", &info.seed.to_string());
         self.labelled(2, 8, "hook", &Clean(&info.hook).to_string());
         self.labelled(2, 8, "engine", &Clean(&info.engine).to_string());
         self.labelled(2, 8, "ended", &Clean(&info.ended).to_string());
@@ -215,26 +216,39 @@ impl Report<'_> {
             would_delay,
             would_fail,
             would_signal,
+            would_suppress,
+            flagged,
             ..
         } = self.summary.total;
         let share = Some((shadowed, "shadowed"));
         self.count("would be delayed", would_delay, share);
         self.note(
             "would be delayed",
-            "Shadowed sends that a delay was decided for.",
+            "Shadowed sends that a delay was decided for, and no guard forbade it.",
         );
         if would_fail > 0 {
             self.count("would be failed", would_fail, share);
             self.note(
                 "would be failed",
-                "Shadowed sends that an errno was decided for.",
+                "Shadowed sends that an errno was decided for, and no guard forbade it.",
             );
         }
         if would_signal > 0 {
-            self.count("would be signalled", would_signal, share);
+            self.count(
+                "would be signalled",
+                would_signal,
+                Some((flagged, "flagged")),
+            );
             self.note(
                 "would be signalled",
-                "Shadowed sends that passed the threshold of a rule that sends a signal.",
+                "Sends that passed the threshold of a rule that sends a signal, and no guard forbade it.",
+            );
+        }
+        if would_suppress > 0 {
+            self.count("would be let through", would_suppress, share);
+            self.note(
+                "would be let through",
+                "Shadowed sends that a guard would have kept from being acted on.",
             );
         }
     }
@@ -453,7 +467,11 @@ impl Report<'_> {
     }
 
     fn suppressed(&mut self) {
-        self.title("Suppressed by guards");
+        self.title(if self.shadow() {
+            "Would have been suppressed by guards"
+        } else {
+            "Suppressed by guards"
+        });
         self.listed(
             self.totals.guards().collect(),
             "none: no guard had to step in",
@@ -463,6 +481,21 @@ impl Report<'_> {
     fn lost(&mut self) {
         self.title("Lost");
         let mut rows: Vec<_> = self.totals.losses().collect();
+        if self.info.in_flight > 0 {
+            rows.push((
+                "in_flight",
+                "Sends that had not returned when the run ended: no record.",
+                self.info.in_flight,
+            ));
+        }
+        if self.info.skipped > 0 {
+            rows.push((
+                "programs_skipped",
+                "Times the kernel left out a program that was running on that CPU: a send, of any \
+                 process, may not have been seen.",
+                self.info.skipped,
+            ));
+        }
         let no_start = self.summary.total.no_start;
         if no_start > 0 {
             rows.push((
@@ -590,6 +623,8 @@ mod tests {
     fn a_run_without_sends_names_no_numbers() {
         let mut info = run::info(Mode::Enforce);
         info.own_cpu = None;
+        info.in_flight = 0;
+        info.skipped = 0;
         let report = text(&info, &Summary::default(), &Totals::default(), true);
         assert_eq!(
             report.split_once("\n\n").unwrap().1,
@@ -683,18 +718,9 @@ CPU time
 
     #[test]
     fn a_closed_pipe_is_told_apart() {
-        struct Closed;
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
         let (summary, totals) = run::run(Mode::Enforce);
         let info = run::info(Mode::Enforce);
-        let error = write(&mut Closed, &info, &summary, &totals, false).unwrap_err();
+        let error = write(&mut run::Closed, &info, &summary, &totals, false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 

@@ -231,6 +231,7 @@ mod tests {
         let mut control = Control {
             lease_ns: 1,
             mode: 1,
+            error_hook: 0,
             wake_bytes: 2,
             ..Control::default()
         };
@@ -238,6 +239,7 @@ mod tests {
         let unlimited = Control {
             lease_ns: 1,
             mode: 1,
+            error_hook: 0,
             wake_bytes: 2,
             max_total_delay_ns: u64::MAX,
             max_delay_ns_per_second: u64::MAX,

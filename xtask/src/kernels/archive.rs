@@ -4,7 +4,7 @@
 //! their lists are kept, is ours. Nothing that the host's apt knows is changed.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -100,6 +100,8 @@ fn parts(release: &str, names: &[String]) -> Vec<String> {
 /// apt with package lists of its own.
 struct Apt {
     options: Vec<String>,
+    /// Series share suites, and two runs at once must not write the same lists.
+    _lock: File,
 }
 
 impl Apt {
@@ -109,6 +111,10 @@ impl Apt {
             fs::create_dir_all(state.join(directory))
                 .with_context(|| format!("cannot create {directory} in {}", state.display()))?;
         }
+        let lock = state.join("lock");
+        let lock =
+            File::create(&lock).with_context(|| format!("cannot create {}", lock.display()))?;
+        lock.lock().context("cannot lock apt's lists")?;
         let sources = state.join("sources.list");
         fs::write(&sources, source_list(&host_repositories()?, suites)?)
             .with_context(|| format!("cannot write {}", sources.display()))?;
@@ -129,6 +135,7 @@ impl Apt {
             .into_iter()
             .flat_map(|option| ["-o".to_owned(), option])
             .collect(),
+            _lock: lock,
         })
     }
 

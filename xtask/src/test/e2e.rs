@@ -1,10 +1,16 @@
 //! The end-to-end tests: one program, run here and in virtual machines.
 
-use std::{io, path::PathBuf, process::Command, time::Duration};
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Ring, results::Tally, run_here, table::Row};
+use super::{Ring, parallel, results::Tally, run_here, table::Row};
 use crate::{
     cargo,
     vm::{self, Outcome},
@@ -12,6 +18,10 @@ use crate::{
 
 /// Tells the tests where they run.
 const RING_VARIABLE: &str = "INJECTOR_E2E_RING";
+
+/// A machine is emulated by one thread, and waits now and then. More than two would be
+/// slower for each other than they gain.
+const MACHINES: usize = 2;
 
 /// The test program, ready to run.
 pub struct EndToEnd {
@@ -59,8 +69,19 @@ impl EndToEnd {
         })
     }
 
+    /// Runs the tests under the kernels of all these series, two at a time where there are two
+    /// processors. What each has to say is printed whole when it has ended.
+    pub fn under_each(&self, kernels: &[&str]) -> Result<Vec<Row>> {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        parallel::map(kernels, MACHINES.min(processors), |series| {
+            self.under(series)
+        })
+        .into_iter()
+        .collect()
+    }
+
     /// Runs the tests under the kernel of `series`.
-    pub fn under(&self, series: &str) -> Result<Row> {
+    fn under(&self, series: &str) -> Result<Row> {
         let program = self
             .program
             .to_str()
@@ -74,12 +95,13 @@ impl EndToEnd {
             timeout: self.timeout,
             ..vm::Options::default()
         };
-        let mut tally = Tally::new(io::stdout());
-        let report = vm::run(series, &argv, &options, &mut tally, &mut io::stderr())?;
-        eprintln!("{report}");
-
+        let mut tally = Tally::new(Vec::new());
+        let mut errors = Vec::new();
+        eprintln!("[vm] {series}: started; its output follows when it has ended");
+        let report = vm::run(series, &argv, &options, &mut tally, &mut errors)?;
         let (counts, note) = match &report.outcome {
             Outcome::Unavailable(reason) => {
+                eprintln!("{report}");
                 return Ok(Row::unavailable(Ring::Vm.name(), series, reason));
             }
             Outcome::Exited(code) => tally.judge(*code == 0, &format!("exit code {code}")),
@@ -90,6 +112,13 @@ impl EndToEnd {
                 tally.judge(false, reason.lines().next().unwrap_or("the machine died"))
             }
         };
+        // Both locked at once, so that no other machine's output gets between.
+        let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
+        writeln!(stdout, "\n[vm] {series}")?;
+        stdout.write_all(tally.output())?;
+        stdout.flush()?;
+        stderr.write_all(&errors)?;
+        writeln!(stderr, "{report}")?;
         Ok(Row {
             ring: Ring::Vm.name(),
             kernel: report

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: three rings, from pure functions to other kernels.
 
 mod e2e;
+mod parallel;
 mod results;
 mod table;
 
@@ -74,9 +75,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
                     rows.push(tests.native()?);
                 }
                 if wanted(Ring::Vm) {
-                    for kernel in kernels {
-                        rows.push(tests.under(kernel)?);
-                    }
+                    rows.extend(tests.under_each(&kernels)?);
                 }
             }
             Err(error) => rows.push(Row::failed("e2e", "-", &format!("{error:#}"))),

@@ -78,6 +78,11 @@ impl<W> Tally<W> {
         (counts, note)
     }
 
+    /// What the output was passed on to.
+    pub fn output(&self) -> &W {
+        &self.to
+    }
+
     fn end_line(&mut self) {
         if let Some(counts) = parse_line(&String::from_utf8_lossy(&self.line)) {
             self.counts += counts;

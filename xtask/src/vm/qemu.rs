@@ -183,13 +183,19 @@ fn wait_for<T>(child: &mut Child, what: &str, mut done: impl FnMut() -> Option<T
 /// A directory for sockets and the console, removed when dropped.
 struct ScratchDirectory(PathBuf);
 
+/// What its name starts with; our pid and a number follow.
+const SCRATCH: &str = "injector-vm-";
+
 impl ScratchDirectory {
     fn new() -> Result<Self> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
 
+        let temporary = std::env::temp_dir();
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("injector-vm-{}-{number}", process::id());
-        let path = std::env::temp_dir().join(name);
+        if number == 0 {
+            remove_stale(&temporary);
+        }
+        let path = temporary.join(format!("{SCRATCH}{}-{number}", process::id()));
         fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }
@@ -203,5 +209,44 @@ impl Drop for ScratchDirectory {
     fn drop(&mut self) {
         // A left-over directory is litter, not an error.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes what processes have left that were killed.
+fn remove_stale(temporary: &Path) {
+    for entry in fs::read_dir(temporary).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(owner);
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// The process whose scratch directory this is.
+fn owner(name: &str) -> Option<u32> {
+    let (pid, number) = name.strip_prefix(SCRATCH)?.split_once('-')?;
+    number.parse::<u32>().ok()?;
+    pid.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_directories_are_removed_and_no_others() {
+        let directory = ScratchDirectory::new().unwrap();
+        let alive = format!("{SCRATCH}{}-77", process::id());
+        // Above any pid that Linux gives.
+        let names = ["injector-vm-4194305-0", "injector-vm-x-0", "other", &alive];
+        for name in names {
+            fs::create_dir(directory.path(name)).unwrap();
+        }
+        fs::write(directory.path(names[0]).join("console"), "text").unwrap();
+        remove_stale(&directory.0);
+        for name in names {
+            assert_eq!(directory.path(name).exists(), name != names[0], "{name}");
+        }
     }
 }

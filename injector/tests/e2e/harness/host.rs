@@ -29,12 +29,17 @@ impl fmt::Display for Hook {
     }
 }
 
+/// What README promises; the trial that needs an older one holds it to that.
+const MINIMUM_KERNEL: (u32, u32) = (5, 17);
+
 /// Facts about this machine.
 pub struct Host {
     /// Each hook, and why it cannot be used if so.
     hooks: Vec<(Hook, Result<(), String>)>,
     /// Why sends cannot be failed, if so.
     errors: Result<(), String>,
+    /// Why injector does not run here at all, if so.
+    fit: Result<(), String>,
     /// Emulated, so many times slower.
     pub is_slow: bool,
 }
@@ -45,17 +50,35 @@ impl Host {
         Box::leak(Box::new(Self {
             hooks: Hook::ALL.map(|hook| (hook, Ok(()))).to_vec(),
             errors: Ok(()),
+            fit: Ok(()),
             is_slow: false,
         }))
     }
 
-    /// Tries everything once, all at a time: nothing here acts.
+    /// Tries everything once, all at a time: nothing here is acted on.
     pub fn probe() -> &'static Self {
+        let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let release = release.trim();
+        if is_older(release, MINIMUM_KERNEL) {
+            let (major, minor) = MINIMUM_KERNEL;
+            let reason = format!("injector needs Linux {major}.{minor}, this is {release}");
+            println!("kernel {release}: too old");
+            return Box::leak(Box::new(Self {
+                hooks: Hook::ALL.map(|hook| (hook, Err(reason.clone()))).to_vec(),
+                errors: Err(reason.clone()),
+                fit: Err(reason),
+                is_slow: is_emulated(),
+            }));
+        }
         let sleeper = Target::start("sleeper", "100");
         let shadow = format!("--pid {} --shadow --duration 100ms -q", sleeper.pid);
         let tries =
             Hook::ALL.map(|hook| (hook, Injector::spawn(&format!("{shadow} --hook {hook}"))));
-        let errors = Injector::spawn(&format!("{shadow} --error ECONNRESET"));
+        // The sleeper sends nothing that could be failed.
+        let errors = Injector::spawn(&format!(
+            "--pid {} --error ECONNRESET --duration 100ms -q",
+            sleeper.pid
+        ));
         // What the kernel says that it has must work: its trials run and fail.
         let outcome = |injector: Injector, promised: bool| {
             let ended = injector.finish();
@@ -70,9 +93,9 @@ impl Host {
                 .map(|(hook, injector)| (hook, outcome(injector, promised(hook))))
                 .to_vec(),
             errors: outcome(errors, has_bpf_lsm() && is_open()),
+            fit: Ok(()),
             is_slow: is_emulated(),
         };
-        let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let usable: Vec<_> = host
             .hooks
             .iter()
@@ -81,7 +104,7 @@ impl Host {
             .collect();
         println!(
             "kernel {}: hooks {}; sends {} be failed",
-            release.trim(),
+            release,
             usable.join(", "),
             if host.errors.is_ok() { "can" } else { "cannot" }
         );
@@ -104,6 +127,11 @@ impl Host {
             )
     }
 
+    /// Whether injector runs here at all.
+    pub fn is_fit(&self) -> Result<(), String> {
+        self.fit.clone()
+    }
+
     /// Whether sends can be failed.
     pub fn can_fail_sends(&self) -> Result<(), String> {
         self.errors.clone()
@@ -112,6 +140,16 @@ impl Host {
     /// One of two numbers: for a real machine, and for a slow one.
     pub fn scale<T>(&self, real: T, slow: T) -> T {
         if self.is_slow { slow } else { real }
+    }
+}
+
+fn is_older(release: &str, than: (u32, u32)) -> bool {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map_while(|number| number.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) < than,
+        _ => false,
     }
 }
 

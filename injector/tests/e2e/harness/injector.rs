@@ -204,6 +204,16 @@ impl Ended {
         );
     }
 
+    /// Fails unless its summary gives this as the reason of its end.
+    #[track_caller]
+    pub fn expect_ending(&self, words: &str) {
+        let reason = &self.summary()["ended"];
+        assert!(
+            reason.as_str().is_some_and(|reason| reason.contains(words)),
+            "'{words}' is not in: {reason}"
+        );
+    }
+
     /// The sends that a fault was delivered to.
     pub fn delivered(&self) -> impl Iterator<Item = &Send> {
         self.sends.iter().filter(|send| send.is_delivered())

@@ -22,12 +22,40 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         on_fast_hosts(host, "pids_that_cannot_be_targets", pids),
         on_fast_hosts(host, "malformed_words_show_the_grammar", malformed),
         on_fast_hosts(host, "without_capabilities", unprivileged),
+        on_fast_hosts(host, "a_missing_capability_is_named", one_capability),
+        anywhere("without_type_information", without_btf),
         on_fast_hosts(host, "a_second_acting_injector_is_refused", two_injectors),
         anywhere("a_name_without_a_match_waits", waits),
         hook_refused(host, Hook::Kprobe),
         hook_refused(host, Hook::Fentry),
         errors_refused(host),
     ]
+}
+
+/// On a kernel below the oldest that README names: refused before anything is
+/// touched, in one sentence, and `doctor` says the same.
+pub fn old_kernel() {
+    let sleeper = Target::start("sleeper", "100");
+    let pid = sleeper.pid;
+    for arguments in [
+        format!("--pid {pid} --delay 1ms"),
+        format!("--pid {pid} --shadow --hook tracepoint"),
+        "demo".to_owned(),
+        "doctor".to_owned(),
+    ] {
+        let refused = Injector::run(&arguments);
+        refused.expect_code(3);
+        if arguments != "doctor" {
+            refused.expect_words("is too old: injector needs 5.17 or later");
+            assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+        }
+    }
+    let doctor = Command::new(INJECTOR)
+        .arg("doctor")
+        .output()
+        .expect("injector itself");
+    let text = String::from_utf8_lossy(&doctor.stdout);
+    assert!(text.contains("boot Linux 5.17 or later"), "{text}");
 }
 
 fn pids() {
@@ -105,6 +133,35 @@ fn unprivileged() {
     refused.expect_code(2);
     refused.expect_words("CAP_BPF");
     refused.expect_words("root");
+}
+
+fn one_capability() {
+    let sleeper = Target::start("sleeper", "100");
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set", "-sys_ptrace", INJECTOR])
+        .args(["--pid", &sleeper.pid.to_string(), "--delay", "1ms"]);
+    let refused = Injector::spawn_command(&mut command).finish();
+    refused.expect_code(2);
+    refused.expect_words("missing capability CAP_SYS_PTRACE");
+}
+
+/// A kernel without BTF, as far as injector can see.
+fn without_btf() {
+    let sleeper = Target::start("sleeper", "100");
+    for hidden in [
+        "mount -t tmpfs none /sys/kernel/btf",
+        "mount --bind /dev/null /sys/kernel/btf/vmlinux",
+    ] {
+        let script = format!(r#"{hidden} && exec "$0" "$@""#);
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", &script, INJECTOR])
+            .args(["--pid", &sleeper.pid.to_string(), "--delay", "1ms"]);
+        let refused = Injector::spawn_command(&mut command).finish();
+        refused.expect_code(3);
+        refused.expect_words("CONFIG_DEBUG_INFO_BTF=y");
+    }
 }
 
 fn two_injectors() {

@@ -42,11 +42,7 @@ fn changes() {
     ask("stop").expect_code(0);
     let ended = injector.finish();
     ended.expect_code(0);
-    assert!(
-        ended.summary()["ended"]
-            .as_str()
-            .is_some_and(|why| why.contains("control"))
-    );
+    ended.expect_ending("control");
 
     // One thread, one ring: the order is that of the calls.
     let mut phases: Vec<_> = ended

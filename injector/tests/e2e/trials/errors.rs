@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 
-use super::needs;
+use super::{each_hook, needs};
 use crate::harness::{Ended, Hook, Host, Injector, Target, statistics::fits_binomial};
 
 const COUNT: usize = 400;
@@ -17,7 +17,26 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         let name = format!("slow_sends_time_out[{hook}]");
         trials.push(needs(&name, needed(), move || time_out(hook)));
     }
+    trials.extend(each_hook(host, "errors_in_shadow", shadow));
     trials
+}
+
+/// Shadow mode says what would be failed, also where nothing can be.
+fn shadow(hook: Hook) {
+    let target = Target::start("sends", "udp4 send 20 100");
+    let injector = Injector::start(&format!(
+        "--hook {hook} --pid {} --shadow --error ECONNRESET --when 1..20+2",
+        target.pid
+    ));
+    assert_eq!(target.run()["ok"], 20);
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let sends = &ended.summary()["sends"];
+    assert_eq!(sends["would_fail"], 10, "{sends}");
+    assert_eq!(
+        (&sends["failed"], &sends["would_suppress"]),
+        (&0.into(), &0.into())
+    );
 }
 
 fn run(arguments: &str, errno: &str) -> Ended {

@@ -19,10 +19,35 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
     }));
     trials.push(on_fast_hosts(
         host,
+        "shadow_signals_nobody_who_is_slow",
+        slow_in_shadow,
+    ));
+    trials.extend(each_hook(host, "shadow_asks_the_guards", shadow_guards));
+    trials.push(on_fast_hosts(
+        host,
         "blocking_only_skips_non_blocking_sends",
         blocking_only,
     ));
     trials
+}
+
+/// A send that was slow by itself is signalled without being chosen, and in
+/// shadow mode is not.
+fn slow_in_shadow() {
+    let target = Target::start("order_api", "20 100 0");
+    let injector = Injector::start(&format!(
+        "--pid {} --shadow --delay 1ms --probability 0% --threshold 1ns \
+         --on-timeout signal:SIGUSR2",
+        target.pid
+    ));
+    assert_eq!(target.run()["sigusr2"], 0);
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let sends = &ended.summary()["sends"];
+    assert_eq!(
+        (&sends["would_signal"], &sends["signalled"]),
+        (&20.into(), &0.into())
+    );
 }
 
 fn shadow(hook: Hook) {
@@ -51,6 +76,38 @@ fn shadow(hook: Hook) {
             (send.verdict.as_str(), send.asked_ns),
             ("shadowed", Some(400 * MS))
         );
+    }
+}
+
+/// What a ceiling would have let through is not among what would have been
+/// delayed, nor signalled, and the ceiling does not end the run.
+fn shadow_guards(hook: Hook) {
+    let target = Target::start("order_api", "50 100 0");
+    let injector = Injector::start(&format!(
+        "--hook {hook} --pid {} --shadow --delay 5ms --max-total-delay 52ms --threshold 3ms \
+         --on-timeout signal:SIGUSR2",
+        target.pid
+    ));
+    let target = target.run();
+    assert_eq!((&target["ok"], &target["sigusr2"]), (&50.into(), &0.into()));
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let sends = &ended.summary()["sends"];
+    for (field, expected) in [
+        ("shadowed", 50),
+        ("would_delay", 10),
+        ("would_signal", 10),
+        ("would_suppress", 40),
+        ("suppressed", 0),
+        ("delayed", 0),
+    ] {
+        assert_eq!(sends[field], expected, "{field}: {sends}");
+    }
+    assert_eq!(ended.counter("guard_total_delay"), 40);
+    for (index, send) in ended.sends.iter().enumerate() {
+        assert_eq!(send.verdict, "shadowed");
+        let guard = (index >= 10).then_some("total_delay");
+        assert_eq!(send.guard.as_deref(), guard, "{send:?}");
     }
 }
 

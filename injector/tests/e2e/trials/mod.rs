@@ -8,6 +8,7 @@ mod endings;
 mod errors;
 mod faults;
 mod guards;
+mod help;
 mod returns;
 mod seed_case;
 mod selection;
@@ -18,7 +19,7 @@ use crate::harness::{Hook, Host};
 
 /// What is run, most important first.
 pub fn all(host: &'static Host) -> Vec<Trial> {
-    [
+    let trials = [
         seed_case::trials(host),
         control::trials(host),
         bad_input::trials(host),
@@ -30,10 +31,20 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         returns::trials(host),
         accuracy::trials(host),
         coverage::trials(host),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+        help::trials(host),
+    ];
+    let trials = trials.into_iter().flatten();
+    match host.is_fit() {
+        Ok(()) => trials.collect(),
+        // No trial can do anything but see the refusal.
+        Err(reason) => {
+            println!("skip all but old_kernels_are_refused: {reason}");
+            trials
+                .map(|trial| trial.with_ignored_flag(true))
+                .chain([anywhere("old_kernels_are_refused", bad_input::old_kernel)])
+                .collect()
+        }
+    }
 }
 
 /// A trial that any kernel can run, with the hook that injector chooses.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use libtest_mimic::Trial;
 
-use super::each_hook;
+use super::{each_hook, on_fast_hosts};
 use crate::harness::{
     Ended, Hook, Host, Injector, MS, Target,
     statistics::{fits_binomial, fits_uniform},
@@ -20,7 +20,33 @@ static EARLIER: Mutex<Option<Decisions>> = Mutex::new(None);
 const MAX_SPIN: u64 = MS / 5;
 
 pub fn trials(host: &'static Host) -> Vec<Trial> {
-    each_hook(host, "seed_case", |hook| seed_case(host, hook))
+    let mut trials = each_hook(host, "seed_case", |hook| seed_case(host, hook));
+    trials.push(on_fast_hosts(
+        host,
+        "a_run_is_repeated_from_its_output",
+        repeated,
+    ));
+    trials
+}
+
+/// Nobody has to have chosen a seed before.
+fn repeated() {
+    let run = |seed: &str| {
+        let target = Target::start("sends", "udp4 send 200 100");
+        let injector = Injector::start(&format!(
+            "--pid {} --delay 0..100us --probability 50%{seed}",
+            target.pid
+        ));
+        target.run();
+        let ended = injector.finish();
+        ended.expect_code(0);
+        ended
+    };
+    let first = run("");
+    let again = run(&format!(" --seed {}", first.summary()["seed"]));
+    assert_eq!(first.summary()["seed"], again.summary()["seed"]);
+    assert_eq!(decisions(&first), decisions(&again));
+    assert!(decisions(&first).len() > 50);
 }
 
 fn seed_case(host: &Host, hook: Hook) {

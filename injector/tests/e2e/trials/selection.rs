@@ -1,8 +1,15 @@
 //! Which sends are seen and which are chosen.
 
+use std::{
+    fs,
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
 use libtest_mimic::Trial;
 
-use super::{each_hook, on_fast_hosts};
+use super::{each_hook, needs, on_fast_hosts};
 use crate::harness::{Hook, Host, Injector, Target, programs};
 
 pub fn trials(host: &'static Host) -> Vec<Trial> {
@@ -14,6 +21,8 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         "programs_are_selected_by_file",
         by_file,
     ));
+    trials.push(needs("a_cgroup_is_followed", cgroups(), by_cgroup));
+    trials.push(on_fast_hosts(host, "a_new_name_is_noticed", renamed));
     trials
 }
 
@@ -116,4 +125,93 @@ fn by_file() {
     ended.expect_code(0);
     assert_eq!(ended.sends.len(), 10);
     assert!(ended.sends.iter().all(|send| send.pid == pid));
+}
+
+/// A cgroup of our own, removed when dropped, which takes that all in it ended.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Result<Self, String> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let root = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .find(|fields| fields.get(2) == Some(&"cgroup2"))
+            .ok_or("cgroup2 is not mounted")?[1]
+            .to_owned();
+        let path = PathBuf::from(root).join(name);
+        match fs::create_dir(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(error) => Err(format!("cannot create {}: {error}", path.display())),
+        }
+    }
+
+    fn take(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("a process in a cgroup");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// Whether a cgroup can be made here.
+fn cgroups() -> Result<(), String> {
+    Cgroup::new(&format!("injector-e2e-probe-{}", std::process::id())).map(drop)
+}
+
+fn by_cgroup() {
+    let name = format!("injector-e2e-{}", std::process::id());
+    let outer = Cgroup::new(&name).expect("a cgroup");
+    let inner = Cgroup::new(&format!("{name}/inner")).expect("a cgroup");
+    let [inside, below, outside, late] = [(); 4].map(|()| Target::start("sends", "udp4 send 5 64"));
+    outer.take(inside.pid);
+    inner.take(below.pid);
+    let injector = Injector::start(&format!("--cgroup {} --delay 100us", outer.0.display()));
+    let members = [inside.pid, below.pid, late.pid];
+    outside.run();
+    inside.run();
+    below.run();
+    // Moved without an exec: found by the next look at all processes.
+    outer.take(late.pid);
+    injector.expect_line(&format!("target + {}", late.pid));
+    late.run();
+    injector.await_sends(15);
+    let ended = injector.stop();
+    ended.expect_code(0);
+    assert_eq!(ended.delivered().count(), 15);
+    for pid in members {
+        let sends = ended.sends.iter().filter(|send| send.pid == pid);
+        assert_eq!(sends.count(), 5, "{pid}");
+    }
+}
+
+fn renamed() {
+    const SCRIPT: &str = r"
+        read -r; printf e2e-new-name > /proc/$$/comm
+        read -r; exec 3<> /dev/udp/127.0.0.1/9; printf x >&3
+    ";
+    let mut shell = Command::new("bash")
+        .args(["-c", SCRIPT])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("bash");
+    let mut go = || {
+        let stdin = shell.stdin.as_mut().expect("its stdin");
+        stdin.write_all(b"\n").expect("a shell that waits");
+    };
+    let injector = Injector::start("--comm e2e-new-name --delay 100us");
+    injector.expect_line("waiting");
+    go();
+    injector.expect_line("target + ");
+    go();
+    injector.await_sends(1);
+    let status = shell.wait().expect("its end");
+    assert!(status.success(), "{status}");
+    let ended = injector.stop();
+    ended.expect_code(0);
+    assert_eq!(ended.delivered().count(), 1);
+    assert_eq!(ended.sends[0].comm, "e2e-new-name");
 }
