@@ -43,7 +43,7 @@ OVERHEAD:
   make every process's write, writev, sendto, sendmsg, sendmmsg, sendfile and
   splice slower, and every system call a little. A target pays for its record
   on top (about a microsecond per send). `injector doctor --measure` measures
-  it on this host.
+  it on this host; docs/performance.md has more, beside strace and bpftrace.
   The spin engine delays by burning the CPU that the thread runs on: a delay of
   10 ms is 10 ms of CPU time, and it is charged to the target. --max-spin keeps
   it short. A delayed thread of an event loop (Node, asyncio, nginx, Redis)
