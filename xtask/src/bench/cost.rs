@@ -11,7 +11,7 @@ use super::{
     machine,
     program::{Program, number},
     report::{Goal, Section, Verdict, time},
-    statistics::{ROUNDS, Spread},
+    statistics::Spread,
 };
 
 const HOOKS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
@@ -27,6 +27,37 @@ const BYSTANDER_PERCENT: f64 = 1.;
 /// send and always loses.
 const NO_FAULT: &str = "--delay 1ms --probability 0%";
 
+/// How to measure.
+pub struct Method {
+    /// Heading of the table.
+    pub title: &'static str,
+    /// How long each run of a program lasts.
+    pub length: Duration,
+    /// How often each is repeated.
+    pub rounds: usize,
+    /// What the clock counts.
+    pub clock: Clock,
+}
+
+/// What the clock of this machine counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Time.
+    Time,
+    /// Instructions of the guest, 8 ns each: see
+    /// [`crate::vm::Options::count_instructions`].
+    Instructions,
+}
+
+impl Clock {
+    fn show(self, ns: f64) -> String {
+        match self {
+            Self::Time => time(ns),
+            Self::Instructions => format!("{:.0} instr.", ns / 8.),
+        }
+    }
+}
+
 /// Median round trips of one round, in nanoseconds.
 struct Round {
     absent: [f64; 2],
@@ -41,12 +72,18 @@ impl Round {
     }
 }
 
-/// Measures each hook that this kernel accepts; each run lasts as given.
-pub fn measure(bench: &Bench, title: &str, length: Duration) -> Result<Section> {
+/// Measures each hook that this kernel accepts.
+pub fn measure(bench: &Bench, method: &Method) -> Result<Section> {
+    let Method {
+        title,
+        length,
+        rounds: count,
+        clock,
+    } = *method;
     let lead = format!(
         "Ping-pong of 64 bytes on loopback, client and server on one CPU; Linux {}. Round trip: \
-         two sends. \"Noise\" compares without and without. Median of {ROUNDS} rounds, in \
-         brackets the interval that holds it with 96 %.",
+         two sends. \"Noise\" compares without and without. Median of {count} rounds, in \
+         brackets the second least and the second greatest.",
         machine::release()
     );
     let mut section = Section::new(
@@ -61,8 +98,8 @@ pub fn measure(bench: &Bench, title: &str, length: Duration) -> Result<Section> 
             continue;
         }
         let mut rounds = [Vec::new(), Vec::new()];
-        for number in 1..=ROUNDS {
-            eprintln!("bench: cost of {hook}, round {number} of {ROUNDS}");
+        for number in 1..=count {
+            eprintln!("bench: cost of {hook}, round {number} of {count}");
             for (rounds, round) in rounds.iter_mut().zip(one_round(bench, hook, length)?) {
                 rounds.push(round);
             }
@@ -83,7 +120,7 @@ pub fn measure(bench: &Bench, title: &str, length: Duration) -> Result<Section> 
             section.row([
                 hook.to_owned(),
                 (*traffic).to_owned(),
-                time(ratio(Round::base).median),
+                clock.show(ratio(Round::base).median),
                 percent(ratio(|round| round.absent[1] / round.absent[0])),
                 percent(bystander),
                 a_send(|round| round.bystander),

@@ -92,8 +92,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         sections.push(accuracy::measure(&bench)?);
     }
     if wanted(Part::Cost) {
-        let title = "What a hook costs, under this kernel";
-        sections.push(cost::measure(&bench, title, Duration::from_millis(400))?);
+        let method = cost::Method {
+            title: "What a hook costs, under this kernel",
+            length: Duration::from_millis(400),
+            rounds: 9,
+            clock: cost::Clock::Time,
+        };
+        sections.push(cost::measure(&bench, &method)?);
     }
     if wanted(Part::Guest) {
         for kernel in kernels {

@@ -1,8 +1,5 @@
 //! Medians and what surrounds them.
 
-/// Rounds of a comparison: enough for the interval of [`Spread`].
-pub const ROUNDS: usize = 9;
-
 /// The median of a handful of rounds, and where it can be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
