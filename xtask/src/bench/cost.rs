@@ -14,7 +14,6 @@ use super::{
     statistics::Spread,
 };
 
-const HOOKS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
 const TRAFFIC: [&str; 2] = ["tcp", "udp"];
 
 /// Sends in one round trip.
@@ -31,6 +30,8 @@ const NO_FAULT: &str = "--delay 1ms --probability 0%";
 pub struct Method {
     /// Heading of the table.
     pub title: &'static str,
+    /// Which hooks; those that do not work are reported as not measured.
+    pub hooks: &'static [&'static str],
     /// How long each run of a program lasts.
     pub length: Duration,
     /// How often each is repeated.
@@ -76,6 +77,7 @@ impl Round {
 pub fn measure(bench: &Bench, method: &Method) -> Result<Section> {
     let Method {
         title,
+        hooks,
         length,
         rounds: count,
         clock,
@@ -83,8 +85,13 @@ pub fn measure(bench: &Bench, method: &Method) -> Result<Section> {
     let lead = format!(
         "Ping-pong of 64 bytes on loopback, client and server on one CPU; Linux {}. Round trip: \
          two sends. \"Noise\" compares without and without. Median of {count} rounds, in \
-         brackets the second least and the second greatest.",
-        machine::release()
+         brackets {}.",
+        machine::release(),
+        if count < Spread::CUT_FROM {
+            "the least and the greatest"
+        } else {
+            "the second least and the second greatest"
+        }
     );
     let mut section = Section::new(
         title,
@@ -92,7 +99,7 @@ pub fn measure(bench: &Bench, method: &Method) -> Result<Section> {
         "hook | traffic | round trip without | noise | bystander | a send | \
          target, no fault | a send",
     );
-    for hook in HOOKS {
+    for &hook in hooks {
         if let Err(error) = trial(bench, hook) {
             section.left_out.push(format!("{hook}: {error:#}"));
             continue;
@@ -217,6 +224,6 @@ mod tests {
     #[test]
     fn ratios_are_shown_in_percent() {
         let ratio = Spread::of([1.012, 0.998, 1.02]);
-        assert_eq!(percent(ratio), "+1.2 % (+1.2 to +1.2)");
+        assert_eq!(percent(ratio), "+1.2 % (-0.2 to +2.0)");
     }
 }

@@ -5,23 +5,27 @@
 pub struct Spread {
     /// The median.
     pub median: f64,
-    /// The second least of the rounds, and the second greatest: of nine, this
-    /// interval holds the median of all rounds that could be made with 96 %.
+    /// The second least of the rounds (the least of a few): of nine, the
+    /// interval from it to `high` holds the median of all rounds that could be made with 96 %.
     pub low: f64,
-    /// See `low`.
+    /// The second greatest, likewise.
     pub high: f64,
 }
 
 impl Spread {
+    /// From this many values on, the least and the greatest are left out.
+    pub const CUT_FROM: usize = 5;
+
     /// Of the values of the rounds, of which there is at least one.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         let last = values.len() - 1;
+        let cut = usize::from(values.len() >= Self::CUT_FROM);
         Self {
             median: values[last / 2],
-            low: values[1.min(last)],
-            high: values[last.saturating_sub(1)],
+            low: values[cut],
+            high: values[last - cut],
         }
     }
 }
