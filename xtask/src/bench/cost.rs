@@ -114,7 +114,7 @@ pub fn measure(bench: &Bench, method: &Method) -> Result<Section> {
         for (traffic, rounds) in TRAFFIC.iter().zip(&rounds) {
             let ratio = |of: fn(&Round) -> f64| Spread::of(rounds.iter().map(of));
             let a_send = |of: fn(&Round) -> f64| {
-                time(
+                clock.show(
                     Spread::of(
                         rounds
                             .iter()
