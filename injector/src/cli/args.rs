@@ -46,7 +46,7 @@ OVERHEAD:
   make every process's write, writev, sendto, sendmsg, sendmmsg, sendfile and
   splice slower, and every system call a little. A target pays for its record
   on top (about a microsecond per send). `injector doctor` measures it on
-  this host.
+  this host; docs/performance.md has more, beside strace and bpftrace.
   A thread delayed by the sleep engine sleeps; waking it in time costs up to
   0.25 ms of CPU, whatever the delay. The spin engine delays by burning the CPU
   that the thread runs on: a delay of 10 ms is 10 ms of CPU time, and it is

@@ -1,6 +1,8 @@
 //! Loading and attaching: which programs make up a hook, and how an attachment
 //! that half succeeded is rolled back.
 
+use std::{panic, thread};
+
 use aya::{
     Btf as AyaBtf, Ebpf,
     programs::{BtfTracePoint, FEntry, FExit, KProbe, Lsm, Program, ProgramError, TracePoint},
@@ -231,9 +233,10 @@ fn attach_kprobes(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), HookError> {
             program.attach(function.name, 0),
         )?;
     }
+    let entries: Vec<_> = functions.iter().map(|f| (f.kprobe, f.name)).collect();
+    load_side_by_side(ebpf, &entries, |program: &mut KProbe, _| program.load())?;
     for function in &functions {
         let program: &mut KProbe = self::program(ebpf, function.kprobe)?;
-        refused("load", function.kprobe, program.load())?;
         refused(
             "attach kprobe to",
             function.name,
@@ -253,13 +256,12 @@ fn attach_fentries(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf) -> Result<(), H
         refused("load", function.fexit, program.load(function.name, aya_btf))?;
         refused("attach fexit to", function.name, program.attach())?;
     }
+    let entries: Vec<_> = functions.iter().map(|f| (f.fentry, f.name)).collect();
+    load_side_by_side(ebpf, &entries, |program: &mut FEntry, function| {
+        program.load(function, aya_btf)
+    })?;
     for function in &functions {
         let program: &mut FEntry = program(ebpf, function.fentry)?;
-        refused(
-            "load",
-            function.fentry,
-            program.load(function.name, aya_btf),
-        )?;
         refused("attach fentry to", function.name, program.attach())?;
     }
     Ok(())
@@ -281,9 +283,10 @@ fn attach_tracepoints(ebpf: &mut Ebpf, aya_btf: &AyaBtf, sleeps: bool) -> Result
             program.attach("syscalls", &event),
         )?;
     }
+    let entries: Vec<_> = SEND_SYSCALLS.iter().map(|s| (s.program, s.name)).collect();
+    load_side_by_side(ebpf, &entries, |program: &mut TracePoint, _| program.load())?;
     for syscall in SEND_SYSCALLS {
         let program: &mut TracePoint = self::program(ebpf, syscall.program)?;
-        refused("load", syscall.program, program.load())?;
         let event = format!("sys_enter_{}", syscall.name);
         refused(
             "attach to syscalls:",
@@ -322,6 +325,38 @@ fn attach_btf_tracepoint(
     refused("load", name, program.load(tracepoint, aya_btf))?;
     refused("attach to tracepoint", tracepoint, program.attach())?;
     Ok(())
+}
+
+/// Loads the programs of (program, function) in a thread each: the verifier's
+/// work on them is most of the start, and it has no lock for the privileged.
+fn load_side_by_side<P>(
+    ebpf: &mut Ebpf,
+    wanted: &[(&str, &str)],
+    load: impl Fn(&mut P, &str) -> Result<(), ProgramError> + Sync,
+) -> Result<(), HookError>
+where
+    for<'e> &'e mut P: TryFrom<&'e mut Program, Error = ProgramError>,
+{
+    thread::scope(|scope| {
+        let threads: Vec<_> = ebpf
+            .programs_mut()
+            .filter_map(|(name, program)| {
+                let &(name, function) = wanted.iter().find(|(wanted, _)| *wanted == name)?;
+                let load = &load;
+                Some(scope.spawn(move || {
+                    let loaded = program
+                        .try_into()
+                        .and_then(|program: &mut P| load(program, function));
+                    refused("load", name, loaded)
+                }))
+            })
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| panic::resume_unwind(panic))
+        })
+    })
 }
 
 fn program<'e, P>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut P, HookError>

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, ensure};
 
+pub use packages::ensure_bpftrace;
+
 use crate::{privilege, refusal::Refusal, toolchain};
 
 /// Installs what is missing and says which toolchain will be used.

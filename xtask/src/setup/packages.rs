@@ -95,6 +95,22 @@ const PACKAGES: &[Package] = &[
     },
 ];
 
+/// What only the benchmark needs, to compare with.
+const BPFTRACE: Package = Package {
+    name: "bpftrace",
+    why: "the tool that the benchmark compares with",
+    there: || on_path("bpftrace"),
+    optional: false,
+};
+
+/// Installs bpftrace unless it is there.
+pub fn ensure_bpftrace() -> Result<()> {
+    if !(BPFTRACE.there)() {
+        install(&[&BPFTRACE])?;
+    }
+    Ok(())
+}
+
 /// What is not there yet.
 pub fn missing() -> Vec<&'static Package> {
     PACKAGES

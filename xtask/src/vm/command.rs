@@ -84,6 +84,7 @@ impl Arguments {
             append: self.append.clone(),
             memory_mib: self.mem,
             processors: self.cpus,
+            count_instructions: false,
             timeout: Duration::from_secs(self.timeout),
             env: self
                 .env

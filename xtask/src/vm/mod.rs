@@ -43,6 +43,9 @@ pub struct Options {
     pub memory_mib: u32,
     /// Processors of the machine.
     pub processors: u32,
+    /// The guest's clock counts instructions, 8 ns each, instead of time: what
+    /// the host does meanwhile is not seen in the guest's measurements.
+    pub count_instructions: bool,
     /// When to give up.
     pub timeout: Duration,
     /// `NAME=VALUE` for the command, beside PATH and HOME.
@@ -61,6 +64,7 @@ impl Default for Options {
             append: String::new(),
             memory_mib: 1024,
             processors: 2,
+            count_instructions: false,
             timeout: Duration::from_mins(10),
             env: Vec::new(),
             cwd: None,
@@ -178,6 +182,7 @@ pub fn run(
         append: &options.append,
         memory_mib: options.memory_mib,
         processors: options.processors,
+        count_instructions: options.count_instructions,
     })?;
     report.kernel = Some(kernel);
     let frames = receive(stream);

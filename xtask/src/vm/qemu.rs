@@ -40,6 +40,8 @@ pub struct Configuration<'a> {
     pub memory_mib: u32,
     /// How many processors.
     pub processors: u32,
+    /// See [`super::Options::count_instructions`].
+    pub count_instructions: bool,
 }
 
 /// A running machine; it ends when this is dropped.
@@ -156,6 +158,10 @@ fn qemu(configuration: &Configuration, initramfs: &Path, share: &Path, frames: &
         ])
         .stdin(Stdio::null())
         .stdout(Stdio::null());
+    if configuration.count_instructions {
+        // 2^3 ns for each.
+        command.args(["-icount", "shift=3,sleep=on"]);
+    }
     command
 }
 

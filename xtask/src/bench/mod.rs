@@ -1,0 +1,113 @@
+//! `cargo xtask bench`: what the injector costs and how exact it is. What is
+//! compared is measured in turns within one run, so that the machine's speed and
+//! mood meet both sides alike.
+
+mod accuracy;
+mod attached;
+mod cost;
+mod guest;
+mod machine;
+mod others;
+mod program;
+mod report;
+mod ring;
+mod startup;
+mod statistics;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::{build, privilege, setup, vm::command::parse_kernels};
+use program::Programs;
+use report::Section;
+
+/// What `bench` can be told.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only these parts
+    #[arg(long, value_name = "PART", value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Kernel for the hooks that do not work under this one
+    #[arg(long, value_name = "SERIES", default_value = "6.12")]
+    kernel: String,
+    /// We are in the virtual machine: measure with these, write JSON
+    #[arg(long, hide = true, num_args = 2, value_names = ["INJECTOR", "PROGRAMS"])]
+    inside: Option<Vec<PathBuf>>,
+}
+
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// What hooks cost bystanders and targets, under this kernel
+    Cost,
+    /// The same in a virtual machine, whose kernel has every hook
+    Guest,
+    /// How exact delays are, beside strace and bpftrace
+    Accuracy,
+    /// Records through the ring buffer
+    Ring,
+    /// Start-up time
+    Startup,
+}
+
+/// What is measured, and with what.
+struct Bench {
+    injector: PathBuf,
+    programs: Programs,
+}
+
+/// Builds the injector, measures it, and writes Markdown to stdout.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if let Some([injector, programs]) = arguments.inside.as_deref() {
+        let bench = Bench {
+            injector: injector.clone(),
+            programs: Programs::at(programs),
+        };
+        return guest::inside(&bench).map(|()| ExitCode::SUCCESS);
+    }
+    let kernels = parse_kernels(&arguments.kernel)?;
+    privilege::require_root("the benchmark loads BPF programs and")?;
+    setup::ensure()?;
+    let bench = Bench {
+        injector: build::injector(true)?,
+        programs: Programs::build()?,
+    };
+    let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
+    let facts = machine::facts();
+    let started = Instant::now();
+    let mut sections: Vec<Section> = Vec::new();
+    // The guest goes last: its emulator heats up a machine that is to be quiet.
+    if wanted(Part::Startup) {
+        sections.push(startup::measure(&bench)?);
+    }
+    if wanted(Part::Ring) {
+        sections.push(ring::measure(&bench)?);
+    }
+    if wanted(Part::Accuracy) {
+        sections.push(accuracy::measure(&bench)?);
+    }
+    if wanted(Part::Cost) {
+        let method = cost::Method {
+            title: "What a hook costs, under this kernel",
+            hooks: &["fentry", "kprobe", "tracepoint"],
+            length: Duration::from_millis(400),
+            rounds: 9,
+            clock: cost::Clock::Time,
+        };
+        sections.push(cost::measure(&bench, &method)?);
+    }
+    if wanted(Part::Guest) {
+        for kernel in kernels {
+            sections.push(guest::measure(&bench, kernel)?);
+        }
+    }
+    sections.reverse();
+    eprintln!("bench: done in {} s", started.elapsed().as_secs());
+    print!("{}", report::markdown(&facts, &sections));
+    Ok(ExitCode::SUCCESS)
+}
