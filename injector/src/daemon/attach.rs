@@ -48,8 +48,8 @@ pub enum NoErrorHook {
     },
     /// Nothing would see the sends that are not failed.
     #[error(
-        "failing sends needs the kprobe or fentry hook beside the LSM hook, and only tracepoints \
-         are in use here; `injector doctor` says why"
+        "failing sends needs BPF LSM with the kprobe or fentry hook beside it, and only \
+         tracepoints are in use here; `injector doctor` says why"
     )]
     OnlyTracepoints,
     /// A map of ours.
