@@ -35,6 +35,8 @@ pub struct Host {
     hooks: Vec<(Hook, Result<(), String>)>,
     /// Why sends cannot be failed, if so.
     errors: Result<(), String>,
+    /// Why delayed threads cannot sleep, if so.
+    sleep: Result<(), String>,
     /// Emulated, so many times slower.
     pub is_slow: bool,
 }
@@ -45,17 +47,23 @@ impl Host {
         Box::leak(Box::new(Self {
             hooks: Hook::ALL.map(|hook| (hook, Ok(()))).to_vec(),
             errors: Ok(()),
+            sleep: Ok(()),
             is_slow: false,
         }))
     }
 
-    /// Tries everything once, all at a time: nothing here acts.
+    /// Tries everything once, all at a time: one alone could act, and finds no
+    /// send to act on.
     pub fn probe() -> &'static Self {
         let sleeper = Target::start("sleeper", "100");
         let shadow = format!("--pid {} --shadow --duration 100ms -q", sleeper.pid);
         let tries =
             Hook::ALL.map(|hook| (hook, Injector::spawn(&format!("{shadow} --hook {hook}"))));
         let errors = Injector::spawn(&format!("{shadow} --error ECONNRESET"));
+        let sleep = Injector::spawn(&format!(
+            "--pid {} --delay 1ms --engine sleep --duration 100ms -q",
+            sleeper.pid
+        ));
         // What the kernel says that it has must work: its trials run and fail.
         let outcome = |injector: Injector, promised: bool| {
             let ended = injector.finish();
@@ -65,14 +73,15 @@ impl Host {
                 Err(reason(&ended.stderr))
             }
         };
+        let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let host = Self {
             hooks: tries
                 .map(|(hook, injector)| (hook, outcome(injector, promised(hook))))
                 .to_vec(),
             errors: outcome(errors, has_bpf_lsm() && is_open()),
+            sleep: outcome(sleep, can_sleep(&release)),
             is_slow: is_emulated(),
         };
-        let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let usable: Vec<_> = host
             .hooks
             .iter()
@@ -80,10 +89,11 @@ impl Host {
             .map(|(hook, _)| hook.to_string())
             .collect();
         println!(
-            "kernel {}: hooks {}; sends {} be failed",
+            "kernel {}: hooks {}; sends {} be failed; threads {} sleep",
             release.trim(),
             usable.join(", "),
-            if host.errors.is_ok() { "can" } else { "cannot" }
+            if host.errors.is_ok() { "can" } else { "cannot" },
+            if host.sleep.is_ok() { "can" } else { "cannot" }
         );
         Box::leak(Box::new(host))
     }
@@ -109,6 +119,11 @@ impl Host {
         self.errors.clone()
     }
 
+    /// Whether delayed threads can sleep.
+    pub fn can_sleep(&self) -> Result<(), String> {
+        self.sleep.clone()
+    }
+
     /// One of two numbers: for a real machine, and for a slow one.
     pub fn scale<T>(&self, real: T, slow: T) -> T {
         if self.is_slow { slow } else { real }
@@ -132,6 +147,14 @@ fn is_open() -> bool {
 fn has_bpf_lsm() -> bool {
     read_to_string("/sys/kernel/security/lsm")
         .is_ok_and(|text| text.trim().split(',').any(|name| name == "bpf"))
+}
+
+/// Whether threads must be able to sleep: in the LSM hook, which Linux 6.12 has
+/// all for, or beside tracepoints, which any Linux 6.18 has.
+fn can_sleep(release: &str) -> bool {
+    let mut numbers = release.split('.').map_while(|word| word.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 18) || (version >= (6, 12) && has_bpf_lsm() && is_open())
 }
 
 /// The part of a refusal that says why: the indented line about the hook, or

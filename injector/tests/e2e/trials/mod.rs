@@ -11,6 +11,9 @@ mod guards;
 mod returns;
 mod seed_case;
 mod selection;
+mod sleep_engine;
+mod sleep_faults;
+mod sleep_signals;
 
 use libtest_mimic::Trial;
 
@@ -22,6 +25,9 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         seed_case::trials(host),
         control::trials(host),
         bad_input::trials(host),
+        sleep_engine::trials(host),
+        sleep_faults::trials(host),
+        sleep_signals::trials(host),
         faults::trials(host),
         endings::trials(host),
         selection::trials(host),
