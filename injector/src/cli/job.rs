@@ -8,7 +8,7 @@ use injector_ebpf::Mode;
 use super::args::Run;
 use crate::{
     daemon::{Job, Verbosity, command::Command, run as run_job},
-    kernel::{clock, host::Host, lock::ActingLock, mounts::HostMounts},
+    kernel::{clock, engine::EngineChoice, host::Host, lock::ActingLock, mounts::HostMounts},
     plan::{Fault, Filter, Limits, Plan, Rule},
     target::{
         Selector, Tracker, process::Process, protection::check_breadth, selector::cgroup_path,
@@ -51,7 +51,7 @@ pub fn run(flags: Run) -> Result<u8> {
         };
         Some(command)
     };
-    warn(&plan);
+    warn(&plan, flags.engine);
     let job = Job {
         plan,
         selector,
@@ -184,8 +184,10 @@ fn check_selector(selector: &Selector, allow_broad: bool) -> Result<()> {
 }
 
 /// What the run will cost that its flags do not show.
-fn warn(plan: &Plan) {
-    let spins = plan.acts() && plan.rules.iter().any(|rule| rule.fault.delay.is_some());
+fn warn(plan: &Plan, engine: EngineChoice) {
+    let spins = engine != EngineChoice::Sleep
+        && plan.acts()
+        && plan.rules.iter().any(|rule| rule.fault.delay.is_some());
     if spins && plan.limits.max_spin > MODEST_SPIN {
         eprintln!(
             "injector: warning: --max-spin {0}: each delay burns a CPU for up to {0}; nothing else \
@@ -193,18 +195,11 @@ fn warn(plan: &Plan) {
             crate::plan::duration::compact(plan.limits.max_spin)
         );
     }
-    for rule in &plan.rules {
-        let longest = rule
-            .fault
-            .delay
-            .as_ref()
-            .and_then(crate::plan::Delay::longest);
-        if spins && longest.is_none_or(|longest| longest > plan.limits.max_spin) {
-            eprintln!(
-                "injector: note: the spin engine cuts delays short at {} (--max-spin); asked and \
-                 delivered delays are shown apart",
-                crate::plan::duration::compact(plan.limits.max_spin)
-            );
-        }
+    if engine == EngineChoice::Spin && plan.spin_cuts_delays() {
+        eprintln!(
+            "injector: note: the spin engine cuts delays short at {} (--max-spin); asked and \
+             delivered delays are shown apart",
+            crate::plan::duration::compact(plan.limits.max_spin)
+        );
     }
 }

@@ -101,6 +101,13 @@ impl Engine {
         }
     }
 
+    /// Ends what is left of an engine that has failed.
+    pub fn stop(&mut self) {
+        if let Self::Sleep { sleeper, .. } = self {
+            sleeper.stop();
+        }
+    }
+
     /// The run is over and the lease with it: has the server let everybody go,
     /// and waits until it has.
     pub fn release(&mut self, sink: &mut Sink) {
@@ -166,6 +173,12 @@ pub fn attach(job: &Job, kernel: &mut Kernel) -> Result<Attached> {
             return Err(NoSleepEngine(why).into());
         }
         notes.push(format!("engine sleep is not used: {why}"));
+        if job.plan.spin_cuts_delays() {
+            notes.push(format!(
+                "the spin engine cuts delays short at {} (--max-spin)",
+                compact(job.plan.limits.max_spin)
+            ));
+        }
     }
     Ok(Attached {
         hook,

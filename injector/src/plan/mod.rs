@@ -102,6 +102,18 @@ impl Plan {
         self.mode == Mode::Enforce && self.rules.iter().any(Rule::acts)
     }
 
+    /// Whether some delay can be longer than the spin engine delivers.
+    pub fn spin_cuts_delays(&self) -> bool {
+        self.acts()
+            && self.rules.iter().any(|rule| {
+                rule.fault.delay.as_ref().is_some_and(|delay| {
+                    delay
+                        .longest()
+                        .is_none_or(|longest| longest > self.limits.max_spin)
+                })
+            })
+    }
+
     /// Whether some rule can make a send fail, which takes a hook that can.
     pub fn needs_error_hook(&self) -> bool {
         self.rules.iter().any(Rule::fails_sends)

@@ -152,7 +152,9 @@ fn has_bpf_lsm() -> bool {
 /// Whether threads must be able to sleep: in the LSM hook, which Linux 6.12 has
 /// all for, or beside tracepoints, which any Linux 6.18 has.
 fn can_sleep(release: &str) -> bool {
-    let mut numbers = release.split('.').map_while(|word| word.parse::<u32>().ok());
+    let mut numbers = release
+        .split('.')
+        .map_while(|word| word.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     version >= (6, 18) || (version >= (6, 12) && has_bpf_lsm() && is_open())
 }

@@ -22,8 +22,6 @@ pub struct Report {
     pub failed: u64,
     pub slow: u64,
     pub min_ns: u64,
-    pub p50_ns: u64,
-    pub max_ns: u64,
     pub cpu_ns: u64,
     pub signals: u64,
 }
@@ -61,7 +59,7 @@ impl Senders {
         self.target.say("reset");
     }
 
-    /// Waits until every thread is inside send() at one moment.
+    /// Waits until every thread is inside `send()` at one moment.
     #[track_caller]
     pub fn await_asleep(&mut self, limit: Duration) -> Report {
         let end = Instant::now() + limit;

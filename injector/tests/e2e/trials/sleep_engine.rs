@@ -98,11 +98,7 @@ fn whole(host: &Host) {
         latest = latest.max(late);
         assert!(late < host.scale(100, 1000) * MS, "{send:?}");
     }
-    println!(
-        "{} delays, the latest by {} us",
-        asked.len(),
-        latest / 1000
-    );
+    println!("{} delays, the latest by {} us", asked.len(), latest / 1000);
     assert_eq!(ended.summary()["early_delays"], 0);
 }
 

@@ -89,7 +89,7 @@ impl Night {
 
     /// Every thread runs, and the parts of injector that nobody killed are gone
     /// too, with all that was theirs.
-    fn is_over(self, senders: &mut Senders, code: Option<i32>) -> String {
+    fn ends(self, senders: &mut Senders, code: Option<i32>) -> String {
         let ended = self.injector.finish();
         assert_eq!(ended.code, code, "{}", ended.stderr);
         let nothing_left = eventually(Duration::from_secs(20), || {
@@ -134,7 +134,9 @@ fn killed(host: &Host) {
     let mut senders = senders(host);
     let mut times = Vec::new();
     for victims in VICTIMS.iter().cycle().take(rounds) {
-        let night = Night::start(&mut senders, "");
+        // A short lease, because the third of it is how often injector looks.
+        let lease = host.scale(900, 3_000);
+        let night = Night::start(&mut senders, &format!("--lease {lease}ms"));
         let start = Instant::now();
         for part in *victims {
             night.signal(*part, Signal::SIGKILL);
@@ -143,10 +145,10 @@ fn killed(host: &Host) {
         let time = senders.await_free(start, limit);
         times.push((time, *victims));
         if victims.contains(&Part::Injector) {
-            night.is_over(&mut senders, None);
+            night.ends(&mut senders, None);
         } else {
-            let said = night.is_over(&mut senders, Some(1));
-            assert!(said.contains("sleep engine"), "{said}");
+            let said = night.ends(&mut senders, Some(1));
+            assert!(said.contains("the sleep engine failed: "), "{said}");
         }
     }
     times.sort_by_key(|(time, _)| *time);
@@ -167,7 +169,7 @@ fn hung_server(host: &Host) {
     let limit = Duration::from_millis(lease) + Duration::from_secs(host.scale(1, 10));
     let time = senders.await_free(start, limit);
     println!("a server hung, all awake within {time:?} (lease {lease} ms)");
-    let said = night.is_over(&mut senders, Some(1));
+    let said = night.ends(&mut senders, Some(1));
     assert!(said.contains("did not answer"), "{said}");
 }
 
@@ -184,5 +186,5 @@ fn hung_injector(host: &Host) {
     night.signal(Part::Injector, Signal::SIGCONT);
     senders.await_asleep(Duration::from_secs(20));
     night.signal(Part::Injector, Signal::SIGINT);
-    night.is_over(&mut senders, Some(0));
+    night.ends(&mut senders, Some(0));
 }

@@ -22,9 +22,13 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         sleeps(host, "caught_signals_do_not_shorten_a_delay", move || {
             caught(host);
         }),
-        sleeps(host, "a_storm_of_signals_does_not_shorten_a_delay", move || {
-            storm(host);
-        }),
+        sleeps(
+            host,
+            "a_storm_of_signals_does_not_shorten_a_delay",
+            move || {
+                storm(host);
+            },
+        ),
         sleeps(host, "sleepers_can_be_ended", move || ended(host)),
         sleeps(host, "sleepers_can_be_stopped", move || stopped(host)),
         sleeps(host, "sleepers_can_be_debugged", move || debugged(host)),
