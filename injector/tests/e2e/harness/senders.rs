@@ -10,7 +10,8 @@ use super::Target;
 pub struct Senders {
     /// The program.
     pub target: Target,
-    threads: usize,
+    /// How many there are.
+    pub threads: usize,
 }
 
 /// What it says of itself; see the top of `delayed_senders.c`.

@@ -57,7 +57,7 @@ fn run(hook: Hook, sends: usize) -> Ended {
     let mut other = Target::start_with("order-api", &arguments, &[("env", "blue")]);
     let injector = Injector::start(&format!(
         "--hook {hook} --comm order-api --env env=gray --probability 15% --delay 0..1200ms \
-         --threshold 800ms --on-timeout signal:SIGUSR2 --seed 42 --max-spin 200us"
+         --threshold 800ms --on-timeout signal:SIGUSR2 --seed 42 --engine spin --max-spin 200us"
     ));
     let (gray_pid, other_pid) = (gray.pid, other.pid);
     gray.go();

@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::{needs, on_fast_hosts};
 use crate::harness::{
-    Host, Injector, MS, Senders, Target,
+    Host, Injector, MS, Senders, Target, eventually,
     statistics::{fits_binomial, fits_uniform},
 };
 
@@ -122,9 +122,11 @@ fn run_ends(host: &Host) {
     );
     senders.await_free(Instant::now(), Duration::from_secs(1));
     senders.reset();
-    std::thread::sleep(Duration::from_secs(1));
+    let all = eventually(Duration::from_secs(20), || {
+        senders.report().sends >= threads as u64
+    });
     let report = senders.report();
-    assert!(report.sends > 0 && report.slow == 0, "{report:?}");
+    assert!(all && report.slow == 0, "{report:?}");
 
     ended.expect_code(0);
     assert!(ended.counter("shortened") >= threads as u64);

@@ -100,9 +100,11 @@ impl Night {
         assert!(nothing_left, "processes, programs or links stayed behind");
         assert!(!has_mount(), "a mount stayed behind");
         senders.reset();
-        std::thread::sleep(Duration::from_millis(300));
+        let all = eventually(Duration::from_secs(20), || {
+            senders.report().sends >= senders.threads as u64
+        });
         let report = senders.report();
-        assert!(report.sends > 0 && report.slow == 0, "{report:?}");
+        assert!(all && report.slow == 0, "{report:?}");
         ended.stderr
     }
 }
