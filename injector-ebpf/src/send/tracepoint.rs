@@ -129,19 +129,22 @@ pub fn enter_splice(ctx: TracePointContext) -> u32 {
 /// The return of any of them.
 #[tracepoint]
 pub fn exit_send(ctx: TracePointContext) -> u32 {
-    // SAFETY: inside the record of every sys_exit event.
-    let result = unsafe { *ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>() };
-    flow::exit(result, false);
+    flow::exit(result(&ctx), false);
     0
 }
 
 /// The same, and lets a thread sleep on its way back.
 #[tracepoint]
 pub fn exit_send_sleep(ctx: TracePointContext) -> u32 {
-    // SAFETY: as above.
-    let result = unsafe { *ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>() };
-    flow::exit(result, true);
+    flow::exit(result(&ctx), true);
     0
+}
+
+/// What the syscall returned.
+#[inline(always)]
+fn result(ctx: &TracePointContext) -> i64 {
+    // SAFETY: inside the record of every sys_exit event.
+    unsafe { *ctx.as_ptr().cast::<u8>().add(RESULT).cast::<i64>() }
 }
 
 /// `sock_send_length(struct sock *sk, int ret, int flags)`

@@ -226,30 +226,30 @@ impl Report<'_> {
             "would be delayed",
             "Shadowed sends that a delay was decided for, and no guard forbade it.",
         );
-        if would_fail > 0 {
-            self.count("would be failed", would_fail, share);
-            self.note(
+        for (name, count, share, meaning) in [
+            (
                 "would be failed",
+                would_fail,
+                share,
                 "Shadowed sends that an errno was decided for, and no guard forbade it.",
-            );
-        }
-        if would_signal > 0 {
-            self.count(
+            ),
+            (
                 "would be signalled",
                 would_signal,
                 Some((flagged, "flagged")),
-            );
-            self.note(
-                "would be signalled",
                 "Sends that passed the threshold of a rule that sends a signal, and no guard forbade it.",
-            );
-        }
-        if would_suppress > 0 {
-            self.count("would be let through", would_suppress, share);
-            self.note(
+            ),
+            (
                 "would be let through",
+                would_suppress,
+                share,
                 "Shadowed sends that a guard would have kept from being acted on.",
-            );
+            ),
+        ] {
+            if count > 0 {
+                self.count(name, count, share);
+                self.note(name, meaning);
+            }
         }
     }
 

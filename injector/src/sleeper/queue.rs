@@ -5,15 +5,12 @@ use std::{
     collections::{BinaryHeap, HashMap},
 };
 
-/// A read that waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// When it is to be answered, in nanoseconds.
-    pub answer_ns: u64,
+/// A read that waits; when it is due stands in the heap alone.
+struct Waiting {
     /// The thread.
-    pub tid: u32,
+    tid: u32,
     /// A signal came for it.
-    pub interrupted: bool,
+    interrupted: bool,
 }
 
 /// All of them.
@@ -29,7 +26,6 @@ impl Queue {
     /// One more.
     pub fn push(&mut self, unique: u64, tid: u32, answer_ns: u64) {
         let waiting = Waiting {
-            answer_ns,
             tid,
             interrupted: false,
         };

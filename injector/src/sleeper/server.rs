@@ -71,7 +71,7 @@ pub fn run(sleeps: u32, control: u32) -> Result<u8> {
     Ok(0)
 }
 
-/// What is told to the server, and by whom.
+/// Whom it serves, and what it knows of them.
 struct Server {
     device: File,
     daemon: UnixStream,
@@ -282,14 +282,13 @@ impl Server {
         }
     }
 
-    /// Answers the daemon's heartbeat and lets everybody go when it says so;
-    /// false when the daemon is gone.
+    /// Answers the daemon's heartbeat with the number of sleepers; false when
+    /// the daemon is gone.
     fn hear_daemon(&mut self) -> Result<bool> {
         let mut byte = [0];
         if self.daemon.read(&mut byte).unwrap_or(0) == 0 {
             return Ok(false);
         }
-        // The loop has looked at the lease already, or will before it waits.
         if byte[0] == BEAT {
             let sleepers = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
             let mut beat = [BEAT; 5];
