@@ -66,7 +66,10 @@ pub fn process_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let _ = THREADS.remove(id as u32);
-    if IN_FLIGHT.remove(id).is_ok() {
+    if let Some(open) = IN_FLIGHT.get_ptr(id) {
+        // SAFETY: a live map value that only this thread uses.
+        unsafe { send::task_work::forsake(&*open) };
+        let _ = IN_FLIGHT.remove(id);
         // A thread that is killed in a send still returns from it first.
         count(Counter::ReturnsMissed);
         send::hint::close(id);

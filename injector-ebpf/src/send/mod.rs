@@ -13,5 +13,5 @@ mod kfunc;
 pub mod kprobe;
 pub mod lsm;
 pub mod socket;
-mod task_work;
+pub mod task_work;
 pub mod tracepoint;

@@ -54,11 +54,20 @@ pub fn begin(open: &mut InFlight, now: u64, control: *const Control) -> bool {
         if schedule(slot * 2) {
             return true;
         }
+        open.wait_start_ns = 0;
         count(Counter::SleepsRefused);
         engine_sleep::release(slot);
     }
     flow::delivered(open, &engine::spin(open.record.asked_ns, control));
     false
+}
+
+/// The thread ends between two slices: the next finds no send of it.
+#[inline(always)]
+pub fn forsake(open: &InFlight) {
+    if open.wait_start_ns != 0 {
+        engine_sleep::release(open.slot);
+    }
 }
 
 #[inline(always)]

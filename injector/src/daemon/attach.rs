@@ -107,6 +107,13 @@ impl Engine {
         }
     }
 
+    /// Ends what is left of an engine that has failed.
+    pub fn stop(&mut self) {
+        if let Self::Sleep { sleeper, .. } = self {
+            sleeper.stop();
+        }
+    }
+
     /// The run is over and the lease with it: has the server let everybody go,
     /// and waits until it has.
     pub fn release(&mut self, sink: &mut Sink) {

@@ -444,12 +444,20 @@ impl Run {
         // First of all nobody is delayed any more, whatever else fails.
         self.kernel.set_control(|control| control.lease_ns = 0)?;
         let elapsed = self.start.elapsed();
-        self.engine.release(&mut self.sink);
+        match &ending {
+            // It has let everybody go by dying.
+            Ok(Ending::Engine(_)) => self.engine.stop(),
+            _ => self.engine.release(&mut self.sink),
+        }
         let skipped = self.kernel.skipped();
         self.kernel.detach(self.hook);
         self.kernel.detach(Hook::Lsm);
         let in_flight = self.kernel.in_flight() as u64;
         let ending = ending?;
+        if matches!(ending, Ending::Engine(_)) {
+            self.sink
+                .note(&format!("{ending}; no send is delayed any more"));
+        }
         if ending != Ending::OutputClosed {
             // Hooks are gone, so the ring comes to an end.
             while self.records()? > 0 {}

@@ -138,6 +138,13 @@ impl Sleeper {
         }
     }
 
+    /// Ends what is left of it, and waits until the threads that were let go
+    /// have had time to report.
+    pub fn stop(&mut self) {
+        self.kill();
+        thread::sleep(LOOK);
+    }
+
     /// Ends the server, hung or not; every sleeper is let go.
     pub fn kill(&mut self) {
         let _ = self.process.kill();

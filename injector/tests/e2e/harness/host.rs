@@ -40,6 +40,8 @@ pub struct Host {
     errors: Result<(), String>,
     /// Why injector does not run here at all, if so.
     fit: Result<(), String>,
+    /// Why delayed threads cannot sleep, if so.
+    sleep: Result<(), String>,
     /// Emulated, so many times slower.
     pub is_slow: bool,
 }
@@ -51,11 +53,13 @@ impl Host {
             hooks: Hook::ALL.map(|hook| (hook, Ok(()))).to_vec(),
             errors: Ok(()),
             fit: Ok(()),
+            sleep: Ok(()),
             is_slow: false,
         }))
     }
 
-    /// Tries everything once, all at a time: nothing here is acted on.
+    /// Tries everything once, all at a time: one alone could act, and finds no
+    /// send to act on.
     pub fn probe() -> &'static Self {
         let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let release = release.trim();
@@ -66,6 +70,7 @@ impl Host {
             return Box::leak(Box::new(Self {
                 hooks: Hook::ALL.map(|hook| (hook, Err(reason.clone()))).to_vec(),
                 errors: Err(reason.clone()),
+                sleep: Err(reason.clone()),
                 fit: Err(reason),
                 is_slow: is_emulated(),
             }));
@@ -77,6 +82,10 @@ impl Host {
         // The sleeper sends nothing that could be failed.
         let errors = Injector::spawn(&format!(
             "--pid {} --error ECONNRESET --duration 100ms -q",
+            sleeper.pid
+        ));
+        let sleep = Injector::spawn(&format!(
+            "--pid {} --delay 1ms --engine sleep --duration 100ms -q",
             sleeper.pid
         ));
         // What the kernel says that it has must work: its trials run and fail.
@@ -94,6 +103,7 @@ impl Host {
                 .to_vec(),
             errors: outcome(errors, has_bpf_lsm() && is_open()),
             fit: Ok(()),
+            sleep: outcome(sleep, can_sleep(release)),
             is_slow: is_emulated(),
         };
         let usable: Vec<_> = host
@@ -103,10 +113,11 @@ impl Host {
             .map(|(hook, _)| hook.to_string())
             .collect();
         println!(
-            "kernel {}: hooks {}; sends {} be failed",
+            "kernel {}: hooks {}; sends {} be failed; threads {} sleep",
             release,
             usable.join(", "),
-            if host.errors.is_ok() { "can" } else { "cannot" }
+            if host.errors.is_ok() { "can" } else { "cannot" },
+            if host.sleep.is_ok() { "can" } else { "cannot" }
         );
         Box::leak(Box::new(host))
     }
@@ -135,6 +146,11 @@ impl Host {
     /// Whether sends can be failed.
     pub fn can_fail_sends(&self) -> Result<(), String> {
         self.errors.clone()
+    }
+
+    /// Whether delayed threads can sleep.
+    pub fn can_sleep(&self) -> Result<(), String> {
+        self.sleep.clone()
     }
 
     /// One of two numbers: for a real machine, and for a slow one.
@@ -170,6 +186,16 @@ fn is_open() -> bool {
 fn has_bpf_lsm() -> bool {
     read_to_string("/sys/kernel/security/lsm")
         .is_ok_and(|text| text.trim().split(',').any(|name| name == "bpf"))
+}
+
+/// Whether threads must be able to sleep: in the LSM hook, which Linux 6.12 has
+/// all for, or beside tracepoints, which any Linux 6.18 has.
+fn can_sleep(release: &str) -> bool {
+    let mut numbers = release
+        .split('.')
+        .map_while(|word| word.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 18) || (version >= (6, 12) && has_bpf_lsm() && is_open())
 }
 
 /// The part of a refusal that says why: the indented line about the hook, or

@@ -120,6 +120,11 @@ impl Injector {
         parse(&self.stdout).0
     }
 
+    /// Whether it has said this on its stderr.
+    pub fn has_said(&self, part: &str) -> bool {
+        text(&self.stderr).contains(part)
+    }
+
     fn is_running(&self) -> bool {
         // A zombie is not running either.
         std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).is_ok_and(|stat| {

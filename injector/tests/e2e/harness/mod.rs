@@ -1,15 +1,20 @@
 //! What trials are written with.
 
+mod bpf;
 mod host;
 mod injector;
+pub mod process;
 pub mod programs;
 mod send;
+mod senders;
 pub mod statistics;
 mod target;
 
+pub use bpf::Bpf;
 pub use host::{Hook, Host};
 pub use injector::{Ended, Injector};
 pub use send::Send;
+pub use senders::Senders;
 pub use target::Target;
 
 use std::time::{Duration, Instant};

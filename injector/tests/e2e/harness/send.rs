@@ -27,6 +27,7 @@ pub struct Send {
     pub failed: bool,
     pub signalled: bool,
     pub capped: bool,
+    pub shortened: bool,
     pub non_blocking: bool,
 }
 

@@ -70,8 +70,18 @@ impl Target {
 
     /// Lets it begin.
     pub fn go(&mut self) {
+        self.say("go");
+    }
+
+    /// Writes a line to its stdin.
+    pub fn say(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("its stdin");
-        stdin.write_all(b"go\n").expect("a target that waits");
+        writeln!(stdin, "{line}").expect("a target that listens");
+    }
+
+    /// Whether it runs; it has been waited for if not.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Sends it a signal.

@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 
 use super::{anywhere, each_hook, on_fast_hosts};
-use crate::harness::{Hook, Host, Injector, MS, Target, eventually};
+use crate::harness::{Bpf, Hook, Host, Injector, MS, Target, eventually};
 
 pub fn trials(host: &'static Host) -> Vec<Trial> {
     let mut trials = vec![on_fast_hosts(
@@ -40,28 +40,13 @@ fn target_ends() {
     );
 }
 
-/// Ids of the BPF programs in the kernel.
-fn programs() -> BTreeSet<u32> {
-    aya::programs::loaded_programs()
-        .filter_map(|program| Some(program.ok()?.id()))
-        .collect()
-}
-
-/// Ids of the BPF links in the kernel.
-fn links() -> BTreeSet<u32> {
-    aya::programs::loaded_links()
-        .filter_map(|link| Some(link.ok()?.id()))
-        .collect()
-}
-
 fn killed(hook: Hook) {
     const COUNT: usize = 1000;
-    let (programs_before, links_before) = (programs(), links());
+    let before = Bpf::now();
     let mut target = Target::start("order_api", &format!("{COUNT} 100 0 --times"));
     let injector = Injector::start(&format!("--hook {hook} --pid {} --delay 10ms", target.pid));
-    let ours: BTreeSet<_> = programs().difference(&programs_before).copied().collect();
-    let our_links: BTreeSet<_> = links().difference(&links_before).copied().collect();
-    assert!(!ours.is_empty() && !our_links.is_empty());
+    let ours = Bpf::since(&before);
+    assert!(ours.is_attached());
     target.go();
     injector.await_sends(5);
     injector.signal(Signal::SIGKILL);
@@ -79,9 +64,7 @@ fn killed(hook: Hook) {
     assert!(slow < COUNT / 2, "{slow} of {COUNT} sends were slow");
     // Programs are freed after a grace period.
     assert!(
-        eventually(Duration::from_secs(20), || {
-            ours.is_disjoint(&programs()) && our_links.is_disjoint(&links())
-        }),
+        eventually(Duration::from_secs(20), || ours.is_gone()),
         "programs or links stayed behind"
     );
 }

@@ -12,6 +12,9 @@ mod help;
 mod returns;
 mod seed_case;
 mod selection;
+mod sleep_engine;
+mod sleep_faults;
+mod sleep_signals;
 
 use libtest_mimic::Trial;
 
@@ -23,6 +26,9 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         seed_case::trials(host),
         control::trials(host),
         bad_input::trials(host),
+        sleep_engine::trials(host),
+        sleep_faults::trials(host),
+        sleep_signals::trials(host),
         faults::trials(host),
         endings::trials(host),
         selection::trials(host),
