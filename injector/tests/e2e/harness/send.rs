@@ -13,6 +13,7 @@ pub struct Send {
     pub comm: String,
     pub protocol: String,
     pub hook: String,
+    pub place: Option<String>,
     pub local: Option<String>,
     pub peer: Option<String>,
     pub asked_bytes: Option<u64>,

@@ -1,12 +1,13 @@
-//! The table of `docs/coverage.md`, cell by cell: which system call on which
-//! family is seen by which hook, and can be made to fail.
+//! The tables of `docs/coverage.md`, cell by cell: which system call on which
+//! family is seen by which hook, can be made to fail, and can be delayed by which
+//! engine.
 
 use std::fs;
 
 use libtest_mimic::Trial;
 
 use super::{each_hook, needs};
-use crate::harness::{Hook, Host, Injector, Send, Target};
+use crate::harness::{Hook, Host, Injector, MS, Send, Target};
 
 const TABLE: &str = include_str!("../../../../docs/coverage.md");
 const FAMILIES: [&str; 7] = [
@@ -23,6 +24,35 @@ const SENDS: usize = 3;
 
 pub fn trials(host: &'static Host) -> Vec<Trial> {
     let mut trials = each_hook(host, "coverage_sees", sees);
+    let can_fail = host.can_fail_sends().is_ok();
+    trials.push(needs("coverage_sleeps", host.can_sleep(), move || {
+        sleeps(if can_fail { "lsm" } else { "tracepoint" });
+    }));
+    for engine in ["spin", "sleep"] {
+        let needed = host.can_fail_sends().and_then(|()| match engine {
+            "sleep" => host.can_sleep(),
+            _ => Ok(()),
+        });
+        trials.push(needs(
+            &format!("coverage_delays_other_calls[{engine}]"),
+            needed,
+            move || delays_other_calls(engine),
+        ));
+    }
+    trials.push(needs(
+        "coverage_fails_other_calls",
+        host.can_fail_sends(),
+        fails_other_calls,
+    ));
+    let refused = match host.can_fail_sends() {
+        Ok(()) => Err("BPF LSM works here".to_owned()),
+        Err(_) => Ok(()),
+    };
+    trials.push(needs("other_calls_are_refused", refused, || {
+        let ended = Injector::run("--comm nobody --on connect --error ECONNREFUSED");
+        assert_ne!(ended.code, Some(0));
+        ended.expect_words("BPF LSM");
+    }));
     for hook in [Hook::Kprobe, Hook::Fentry] {
         let needed = host.can_fail_sends().and_then(|()| host.has(hook));
         trials.push(needs(
@@ -67,6 +97,40 @@ fn cells(hook: &str) -> Vec<Cell> {
     cells
 }
 
+/// The system calls of `--on`, by operation.
+const OPERATIONS: [(&str, &[&str]); 3] = [
+    ("connect", &["connect"]),
+    ("accept", &["accept", "accept4"]),
+    (
+        "recv",
+        &["read", "readv", "recv", "recvfrom", "recvmsg", "recvmmsg"],
+    ),
+];
+
+/// The cells for an operation of `--on`.
+fn other_cells(calls: &[&str]) -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for line in TABLE.lines() {
+        let columns: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, call, "any", words @ .., _] = &columns[..] else {
+            continue;
+        };
+        if words.len() != FAMILIES.len() || !calls.contains(call) {
+            continue;
+        }
+        for (family, word) in FAMILIES.into_iter().zip(words) {
+            cells.push(Cell {
+                call: (*call).to_owned(),
+                family,
+                word: (*word).to_owned(),
+            });
+        }
+    }
+    assert_eq!(cells.len(), calls.len() * FAMILIES.len(), "{calls:?}");
+    cells.retain(|cell| cell.word != "-");
+    cells
+}
+
 /// Whether this kernel is `any`, `< 6.5` or `>= 6.5`.
 fn holds(condition: &str) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
@@ -90,17 +154,22 @@ fn version(text: &str) -> (u32, u32) {
 }
 
 /// Runs the target of every cell under one injector; the records of each.
-fn run(hook: Hook, cells: &[Cell], more: &str) -> Vec<(serde_json::Value, Vec<Send>)> {
+fn run(
+    program: &str,
+    size: &str,
+    cells: &[Cell],
+    flags: &str,
+) -> Vec<(serde_json::Value, Vec<Send>)> {
     let targets: Vec<_> = cells
         .iter()
         .map(|cell| {
             Target::start(
-                "sends",
-                &format!("{} {} {SENDS} 100", cell.family, cell.call),
+                program,
+                &format!("{} {} {SENDS} {size}", cell.family, cell.call),
             )
         })
         .collect();
-    let injector = Injector::start(&format!("--hook {hook} --comm sends --allow-broad {more}"));
+    let injector = Injector::start(&format!("--comm {program} --allow-broad {flags}"));
     let results: Vec<_> = targets
         .into_iter()
         .map(|target| (target.pid, target.run()))
@@ -120,7 +189,8 @@ fn run(hook: Hook, cells: &[Cell], more: &str) -> Vec<(serde_json::Value, Vec<Se
 fn sees(hook: Hook) {
     let cells = cells(&hook.to_string());
     let mut wrong = Vec::new();
-    for (cell, (result, records)) in cells.iter().zip(run(hook, &cells, "")) {
+    let runs = run("sends", "100", &cells, &format!("--hook {hook}"));
+    for (cell, (result, records)) in cells.iter().zip(runs) {
         assert_eq!(result["ok"], SENDS, "{result}");
         let timed = records
             .iter()
@@ -150,7 +220,8 @@ fn sees(hook: Hook) {
 fn fails(hook: Hook) {
     let cells = cells("lsm");
     let mut wrong = Vec::new();
-    for (cell, (result, records)) in cells.iter().zip(run(hook, &cells, "--error ENOBUFS")) {
+    let flags = format!("--hook {hook} --error ENOBUFS");
+    for (cell, (result, records)) in cells.iter().zip(run("sends", "100", &cells, &flags)) {
         let failed = records.iter().filter(|send| send.failed).count();
         let felt = result["errnos"]["ENOBUFS"].as_u64().unwrap_or(0);
         let right = match cell.word.as_str() {
@@ -163,6 +234,80 @@ fn fails(hook: Hook) {
                 "{} on {}: {} said, {failed} failed, {result}",
                 cell.call, cell.family, cell.word
             ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Where the delay reached its end, by the record.
+fn is_delayed(send: &Send) -> bool {
+    send.is_delivered() && !send.shortened && send.delivered_ns >= send.asked_ns
+}
+
+/// Every send that a hook sees sleeps, as the rows of that hook say.
+fn sleeps(rows: &str) {
+    let cells = cells(rows);
+    let mut wrong = Vec::new();
+    let flags = "--engine sleep --delay 5ms";
+    for (cell, (result, records)) in cells.iter().zip(run("sends", "100", &cells, flags)) {
+        assert_eq!(result["ok"], SENDS, "{result}");
+        let delayed = records.iter().filter(|send| is_delayed(send)).count();
+        let right = match cell.word.as_str() {
+            "yes" => delayed >= SENDS,
+            _ => delayed == 0,
+        };
+        if !right {
+            wrong.push(format!(
+                "{} on {}: {} said, {delayed} delayed, {records:?}",
+                cell.call, cell.family, cell.word
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn delays_other_calls(engine: &str) {
+    const DELAY_MS: u64 = 8;
+    let mut wrong = Vec::new();
+    for (operation, calls) in OPERATIONS {
+        let cells = other_cells(calls);
+        let flags = format!("--on {operation} --engine {engine} --delay {DELAY_MS}ms");
+        for (cell, (result, records)) in cells.iter().zip(run("sockets", "", &cells, &flags)) {
+            let delayed = records
+                .iter()
+                .filter(|send| is_delayed(send) && send.place.as_deref() == Some(operation))
+                .count();
+            let times = result["times_ns"].as_array().expect("times");
+            let felt = times
+                .iter()
+                .all(|time| time.as_u64() >= Some(DELAY_MS * MS));
+            if delayed != SENDS || !felt || result["ok"] != SENDS {
+                wrong.push(format!(
+                    "{} on {}: {delayed} delayed, {result}",
+                    cell.call, cell.family
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn fails_other_calls() {
+    let mut wrong = Vec::new();
+    for (operation, calls) in OPERATIONS {
+        let cells = other_cells(calls);
+        let flags = format!("--on {operation} --error ECONNREFUSED");
+        for (cell, (result, records)) in cells.iter().zip(run("sockets", "", &cells, &flags)) {
+            let failed = records
+                .iter()
+                .filter(|send| send.failed && send.place.as_deref() == Some(operation))
+                .count();
+            if failed != SENDS || result["errnos"]["ECONNREFUSED"] != SENDS {
+                wrong.push(format!(
+                    "{} on {}: {failed} failed, {result}",
+                    cell.call, cell.family
+                ));
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
