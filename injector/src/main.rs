@@ -4,6 +4,7 @@
 mod cli;
 mod daemon;
 mod explain;
+mod go;
 mod kernel;
 mod output;
 mod plan;
