@@ -4,6 +4,7 @@
 use std::{
     env, fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -25,7 +26,8 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
     vec![
         on_fast_hosts(host, "go_doctor_says_why_not", refusals),
         needs("go_doctor_knows_each_version", programs.clone(), versions),
-        needs("go_doctor_reads_what_runs", programs, replaced),
+        needs("go_doctor_reads_what_runs", programs.clone(), replaced),
+        needs("go_doctor_refuses_unknown_versions", programs, unknown),
     ]
 }
 
@@ -156,5 +158,40 @@ fn replaced() {
         assert_eq!(said["traceable"], true);
         let name = said["program"].as_str().expect("a name");
         assert!(name.ends_with("copy (deleted)"), "{name}");
+    }
+}
+
+/// A stripped program that says it is of a version to come.
+fn unknown() {
+    let scratch = Scratch::new("go-unknown");
+    for (version, directory) in programs().expect("the programs") {
+        let mut bytes = fs::read(directory.join("stripped")).expect("a program");
+        let (old, new) = (format!("go{version}"), format!("go1.99{}", &version[4..]));
+        let places: Vec<usize> = bytes
+            .windows(old.len())
+            .enumerate()
+            .filter(|(_, window)| *window == old.as_bytes())
+            .map(|(at, _)| at)
+            .collect();
+        assert!(!places.is_empty(), "{version}");
+        for at in places {
+            bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
+        }
+        let copy = scratch.path(&version);
+        fs::write(&copy, bytes).expect("a copy");
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("a mode");
+        let program = Program::start(&mut Command::new(&copy));
+        let (code, table, stderr) = doctor(program.0.id(), &[]);
+        assert_eq!(code, Some(3), "{stderr}");
+        for words in [
+            "go1.99",
+            "unknown: runtime.g.goid. Without them there are no goroutine numbers",
+            "→ build it without",
+            "It cannot be traced",
+            // What works all the same.
+            "runtime.mapassign_faststr+0x",
+        ] {
+            assert!(table.contains(words), "{words}\n{table}");
+        }
     }
 }
