@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_mins(25);
 /// instructions instead of time, that does not matter, and few rounds suffice.
 const METHOD: cost::Method = cost::Method {
     title: "What a hook costs, in instructions, in a virtual machine",
-    hooks: &["fentry", "kprobe"],
+    hooks: &[("fentry", "spin"), ("kprobe", "spin"), ("fentry", "sleep")],
     length: Duration::from_millis(60),
     rounds: 3,
     clock: cost::Clock::Instructions,

@@ -94,7 +94,12 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if wanted(Part::Cost) {
         let method = cost::Method {
             title: "What a hook costs, under this kernel",
-            hooks: &["fentry", "kprobe", "tracepoint"],
+            hooks: &[
+                ("fentry", "spin"),
+                ("kprobe", "spin"),
+                ("tracepoint", "spin"),
+                ("tracepoint", "sleep"),
+            ],
             length: Duration::from_millis(400),
             rounds: 9,
             clock: cost::Clock::Time,
