@@ -5,6 +5,7 @@
 mod accuracy;
 mod attached;
 mod cost;
+mod engines;
 mod guest;
 mod machine;
 mod others;
@@ -49,6 +50,8 @@ enum Part {
     Guest,
     /// How exact delays are, beside strace and bpftrace
     Accuracy,
+    /// What the engines cost calls that are not delayed, beside strace
+    Engines,
     /// Records through the ring buffer
     Ring,
     /// Start-up time
@@ -90,6 +93,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if wanted(Part::Accuracy) {
         sections.push(accuracy::measure(&bench)?);
+    }
+    if wanted(Part::Engines) {
+        sections.push(engines::measure(&bench)?);
     }
     if wanted(Part::Cost) {
         let method = cost::Method {

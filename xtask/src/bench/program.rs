@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::cargo;
 
-const NAMES: &[&str] = &["pingpong", "sends", "firehose"];
+const NAMES: &[&str] = &["pingpong", "sends", "firehose", "calls"];
 
 /// Where they are, compiled.
 pub struct Programs(PathBuf);
