@@ -9,9 +9,11 @@ mod engines;
 mod guest;
 mod machine;
 mod others;
+mod processes;
 mod program;
 mod report;
 mod ring;
+mod scale;
 mod startup;
 mod statistics;
 
@@ -52,6 +54,8 @@ enum Part {
     Accuracy,
     /// What the engines cost calls that are not delayed, beside strace
     Engines,
+    /// Delays a second and sleepers at once
+    Scale,
     /// Records through the ring buffer
     Ring,
     /// Start-up time
@@ -96,6 +100,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if wanted(Part::Engines) {
         sections.push(engines::measure(&bench)?);
+    }
+    if wanted(Part::Scale) {
+        sections.push(scale::memory(&bench)?);
+        sections.push(scale::throughput(&bench)?);
     }
     if wanted(Part::Cost) {
         let method = cost::Method {
