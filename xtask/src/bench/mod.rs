@@ -8,6 +8,7 @@ mod cost;
 mod engines;
 mod guest;
 mod machine;
+mod netem;
 mod others;
 mod processes;
 mod program;
@@ -56,6 +57,8 @@ enum Part {
     Engines,
     /// Delays a second and sleepers at once
     Scale,
+    /// Beside `tc netem`, in a virtual machine
+    Netem,
     /// Records through the ring buffer
     Ring,
     /// Start-up time
@@ -75,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             injector: injector.clone(),
             programs: Programs::at(programs),
         };
-        return guest::inside(&bench).map(|()| ExitCode::SUCCESS);
+        return guest::inside(&bench, &arguments.only).map(|()| ExitCode::SUCCESS);
     }
     let kernels = parse_kernels(&arguments.kernel)?;
     privilege::require_root("the benchmark loads BPF programs and")?;
@@ -120,9 +123,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         };
         sections.push(cost::measure(&bench, &method)?);
     }
-    if wanted(Part::Guest) {
-        for kernel in kernels {
-            sections.push(guest::measure(&bench, kernel)?);
+    for part in [Part::Netem, Part::Guest] {
+        if wanted(part) {
+            for kernel in &kernels {
+                sections.push(guest::measure(&bench, kernel, part)?);
+            }
         }
     }
     sections.reverse();
