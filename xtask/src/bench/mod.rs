@@ -15,6 +15,8 @@ mod program;
 mod report;
 mod ring;
 mod scale;
+mod server;
+mod services;
 mod startup;
 mod statistics;
 
@@ -57,6 +59,8 @@ enum Part {
     Engines,
     /// Delays a second and sleepers at once
     Scale,
+    /// Real services under load, one send in a hundred delayed
+    Services,
     /// Beside `tc netem`, in a virtual machine
     Netem,
     /// Records through the ring buffer
@@ -107,6 +111,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if wanted(Part::Scale) {
         sections.push(scale::memory(&bench)?);
         sections.push(scale::throughput(&bench)?);
+    }
+    if wanted(Part::Services) {
+        sections.push(services::measure(&bench)?);
     }
     if wanted(Part::Cost) {
         let method = cost::Method {

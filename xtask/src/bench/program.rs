@@ -12,7 +12,14 @@ use serde_json::Value;
 
 use crate::cargo;
 
-const NAMES: &[&str] = &["pingpong", "sends", "firehose", "calls", "delayed_senders"];
+const NAMES: &[&str] = &[
+    "pingpong",
+    "sends",
+    "firehose",
+    "calls",
+    "delayed_senders",
+    "load",
+];
 
 /// Where they are, compiled.
 pub struct Programs(PathBuf);
@@ -97,6 +104,12 @@ impl Program {
     /// The process that sends.
     pub fn pid(&self) -> u32 {
         self.ready[0]
+    }
+
+    /// Where it listens, if it says so.
+    pub fn port(&self) -> Result<u32> {
+        let port = self.ready.get(1).copied();
+        port.context("the measured program named no port")
     }
 
     /// `--pid` of all its processes that send, for a ping-pong.
