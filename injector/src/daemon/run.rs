@@ -24,8 +24,9 @@ use super::{
     sink::{Format, Sink, Verbosity},
 };
 use crate::{
+    clock,
     explain::{Summary, Totals},
-    kernel::{HookChoice, Kernel, clock, engine::EngineChoice},
+    kernel::{HookChoice, Kernel, engine::EngineChoice},
     output::{RunInfo, mode_name},
     plan::{Plan, compile},
     target::{

@@ -3,7 +3,6 @@
 
 pub mod btf;
 pub mod client;
-pub mod clock;
 pub mod doctor;
 pub mod engine;
 pub mod hooks;
@@ -28,6 +27,8 @@ use injector_ebpf::{
     Budget, Control, Hook, InFlight, MARGIN_CLASSES, Margins, Operation, QuantileTable, Rule,
     Setup, Sleep, Stats, Target,
 };
+
+use crate::clock;
 
 use self::{
     btf::Btf,

@@ -34,7 +34,7 @@ use super::{
     queue::Queue,
     wake,
 };
-use crate::kernel::clock;
+use crate::clock;
 
 /// How often interrupted threads are looked at.
 const INTERRUPT_TICK_NS: u64 = 10_000_000;
