@@ -476,7 +476,7 @@ impl Run {
             mode: self.job.plan.mode,
             seed: self.job.plan.seed,
             hook: self.hook.name().to_owned(),
-            engine: self.engine.describe(&self.job.plan.limits),
+            engine: self.engine.describe(&self.job.plan),
             ended: ending.to_string(),
             start_ns: self.start_ns,
             elapsed,
