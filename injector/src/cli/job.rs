@@ -7,8 +7,9 @@ use injector_ebpf::Mode;
 
 use super::args::Run;
 use crate::{
+    clock,
     daemon::{Job, Verbosity, command::Command, run as run_job},
-    kernel::{clock, engine::EngineChoice, host::Host, lock::ActingLock, mounts::HostMounts},
+    kernel::{engine::EngineChoice, host::Host, lock::ActingLock, mounts::HostMounts},
     plan::{Fault, Filter, Limits, Plan, Rule},
     target::{
         Selector, Tracker, process::Process, protection::check_breadth, selector::cgroup_path,

@@ -24,8 +24,9 @@ use super::{
     sink::{Format, Sink, Verbosity},
 };
 use crate::{
+    clock,
     explain::{Summary, Totals},
-    kernel::{HookChoice, Kernel, clock, engine::EngineChoice},
+    kernel::{HookChoice, Kernel, engine::EngineChoice},
     output::{RunInfo, mode_name},
     plan::{Plan, compile},
     target::{
@@ -475,7 +476,7 @@ impl Run {
             mode: self.job.plan.mode,
             seed: self.job.plan.seed,
             hook: self.hook.name().to_owned(),
-            engine: self.engine.describe(&self.job.plan.limits),
+            engine: self.engine.describe(&self.job.plan),
             ended: ending.to_string(),
             start_ns: self.start_ns,
             elapsed,

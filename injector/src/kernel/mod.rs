@@ -3,7 +3,6 @@
 
 pub mod btf;
 pub mod client;
-pub mod clock;
 pub mod doctor;
 pub mod engine;
 pub mod hooks;
@@ -13,6 +12,7 @@ pub mod lock;
 pub mod log;
 pub mod mounts;
 mod offsets;
+pub mod sleep;
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},
@@ -22,19 +22,15 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, IterableMap as _, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use injector_ebpf::{
     Budget, Control, Hook, InFlight, MARGIN_CLASSES, Margins, Operation, QuantileTable, Rule,
     Setup, Sleep, Stats, Target,
 };
 
-use self::{
-    btf::Btf,
-    engine::{NoSleep, Way},
-    hooks::HookError,
-    kfunc::Kfuncs,
-};
+use self::{btf::Btf, hooks::HookError, kfunc::Kfuncs};
+use crate::clock;
 
 /// Bytes that may wait in the send ring before a record wakes the daemon: half
 /// of its 16 MiB, so that it is woken while there is still room.
@@ -71,9 +67,6 @@ impl HookChoice {
         }
     }
 }
-
-/// Hooks that were tried and refused.
-pub type Refused = Vec<(Hook, HookError)>;
 
 /// The loaded object with its maps.
 pub struct Kernel {
@@ -143,35 +136,13 @@ impl Kernel {
         })
     }
 
-    /// Attaches the first candidate that this kernel accepts. The answer names
-    /// it, and why each better one was passed over.
-    pub fn attach_sends(
-        &mut self,
-        choice: HookChoice,
-        sleeps: bool,
-    ) -> Result<(Hook, Refused), Refused> {
-        let mut refused = Vec::new();
-        for &hook in choice.candidates() {
-            let attached = if sleeps {
-                self.attach_sleepable(hook)
-            } else {
-                self.attach(hook)
-            };
-            match attached {
-                Ok(()) => return Ok((hook, refused)),
-                Err(error) => refused.push((hook, error)),
-            }
-        }
-        Err(refused)
-    }
-
     /// Attaches one hook, or nothing of it.
     pub fn attach(&mut self, hook: Hook) -> Result<(), HookError> {
         hooks::attach(&mut self.ebpf, &self.btf, &self.aya_btf, hook, false)
     }
 
     /// The same, with the programs that let threads sleep, if the hook has any.
-    pub fn attach_sleepable(&mut self, hook: Hook) -> Result<(), HookError> {
+    fn attach_sleepable(&mut self, hook: Hook) -> Result<(), HookError> {
         hooks::attach(&mut self.ebpf, &self.btf, &self.aya_btf, hook, true)
     }
 
@@ -182,21 +153,6 @@ impl Kernel {
         sleeps: bool,
     ) -> Result<(), HookError> {
         hooks::attach_operation(&mut self.ebpf, &self.aya_btf, operation, sleeps)
-    }
-
-    /// Whether threads can sleep in this way, as far as can be told before
-    /// anything is loaded.
-    pub fn check_sleep(&self, way: Way) -> Result<(), NoSleep> {
-        way.check(&self.kfuncs)
-    }
-
-    /// Ids of the maps that the sleep engine's server reads: sleeping threads,
-    /// and control.
-    pub fn sleep_maps(&self) -> Result<(u32, u32)> {
-        Ok((
-            self.sleeps.map().info()?.id(),
-            self.controls.map().info()?.id(),
-        ))
     }
 
     /// Detaches one hook.

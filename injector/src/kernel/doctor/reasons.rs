@@ -155,11 +155,8 @@ fn lsm_list(host: &Host) -> Option<Reason> {
             "mount -t securityfs securityfs /sys/kernel/security",
         ));
     }
-    let list = host.lsms_without_bpf()?;
-    Some(Reason::new(
-        format!("`bpf` is not in the LSM list ({list})"),
-        format!("add `lsm={list},bpf` to the kernel command line, and boot"),
-    ))
+    let missing = host.check_lsm_list().err()?;
+    Some(Reason::new(missing.to_string(), missing.remedy()))
 }
 
 #[cfg(test)]
