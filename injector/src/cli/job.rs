@@ -45,7 +45,8 @@ pub fn run(flags: Run) -> Result<u8> {
         check_selector(&selector, flags.allow_broad)?;
         None
     } else {
-        let command = Command::prepare(&flags.command, &mounts)?;
+        let needs_parent = flags.engine != EngineChoice::Spin && !Host::read().finds_tasks();
+        let command = Command::prepare(&flags.command, &mounts, needs_parent)?;
         selector = Selector {
             pids: vec![command.pid()],
             children: true,

@@ -116,8 +116,11 @@ impl TargetTable for Table<'_> {
 }
 
 impl Run {
-    fn start(job: Job) -> Result<Self> {
+    fn start(mut job: Job) -> Result<Self> {
         let mut kernel = Kernel::load(job.max_targets)?;
+        if let Some(parent) = job.command.as_mut().and_then(Command::take_parent) {
+            kernel.set_parent(parent);
+        }
         kernel.forward_log()?;
         let sends = crate::stream::Events::new(kernel.take_sends()?);
         let lifecycle = crate::stream::Events::new(kernel.take_lifecycle()?);

@@ -54,9 +54,10 @@ impl Way {
     }
 
     /// Whether this kernel has what it needs, as far as can be told without
-    /// loading anything.
-    pub fn check(self, kfuncs: &Kfuncs) -> Result<(), NoSleep> {
-        if let Some(name) = kfuncs.missing(self.kfuncs()) {
+    /// loading anything. `is_parent`: the holder is an ancestor of all targets.
+    pub fn check(self, kfuncs: &Kfuncs, is_parent: bool) -> Result<(), NoSleep> {
+        let climbs = is_parent && self == Self::Lsm;
+        if !climbs && let Some(name) = kfuncs.missing(self.kfuncs()) {
             return Err(NoSleep::NoKfunc { name, way: self });
         }
         if self == Self::Lsm {
@@ -112,7 +113,10 @@ impl NoSleep {
     /// What would change it, when that does not depend on what the kernel said.
     pub fn remedy(&self) -> Option<String> {
         match self {
-            Self::NoKfunc { way: Way::Lsm, .. } => Some("boot Linux 6.12 or later".to_owned()),
+            Self::NoKfunc { way: Way::Lsm, .. } => Some(
+                "boot Linux 6.12 or later, or start the program with `injector … -- CMD`"
+                    .to_owned(),
+            ),
             Self::NoKfunc {
                 way: Way::TaskWork, ..
             } => Some(

@@ -124,6 +124,12 @@ impl Host {
         Ok(())
     }
 
+    /// Whether programs can find a task by its process id: `bpf_task_from_pid`
+    /// [kernel/bpf/helpers.c] is there since 6.2.
+    pub fn finds_tasks(&self) -> bool {
+        self.version >= (6, 2)
+    }
+
     /// Whether BPF LSM hooks are called, unless that is unknown.
     pub fn check_lsm_list(&self) -> Result<(), NotInList> {
         match &self.lsms {

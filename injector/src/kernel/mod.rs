@@ -26,11 +26,11 @@ use aya::{
 };
 use injector_ebpf::{
     Budget, Control, Hook, InFlight, MARGIN_CLASSES, Margins, Operation, QuantileTable, Rule,
-    Setup, Sleep, Stats, Target,
+    Setup, Sleep, Stats, TASK_FROM_PID, Target,
 };
 
 use self::{btf::Btf, hooks::HookError, kfunc::Kfuncs};
-use crate::clock;
+use crate::{clock, sleeper::parent::Parent};
 
 /// Bytes that may wait in the send ring before a record wakes the daemon: half
 /// of its 16 MiB, so that it is woken while there is still room.
@@ -73,6 +73,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     btf: Btf,
     aya_btf: AyaBtf,
+    parent: Option<Parent>,
     kfuncs: Kfuncs,
     control: Control,
     targets: HashMap<MapData, u32, Target>,
@@ -95,12 +96,13 @@ impl Kernel {
         let aya_btf = std::thread::spawn(AyaBtf::from_sys_fs);
         let mut loader = EbpfLoader::new();
         let btf = Btf::from_kernel()?;
+        let mut object = OBJECT.to_vec();
+        let kfuncs = Kfuncs::put_into(&mut object, &btf)?;
         let setup = Setup {
             offsets: offsets::resolve(&btf)?,
             own_tgid: std::process::id(),
+            holder_is_ancestor: kfuncs.missing(&[TASK_FROM_PID]).is_some().into(),
         };
-        let mut object = OBJECT.to_vec();
-        let kfuncs = Kfuncs::put_into(&mut object, &btf)?;
         let mut ebpf = loader
             .override_global("SETUP", &setup, true)
             .map_max_entries("TARGETS", max_targets)
@@ -118,6 +120,7 @@ impl Kernel {
         Ok(Self {
             sleeps: Array::try_from(take(&mut ebpf, "SLEEPS")?)?,
             kfuncs,
+            parent: None,
             _margins: margins,
             targets: HashMap::try_from(take(&mut ebpf, "TARGETS")?)?,
             rules: Array::try_from(take(&mut ebpf, "RULES")?)?,

@@ -10,7 +10,7 @@ use super::{
     engine::{NoSleep, Way},
     hooks::HookError,
 };
-use crate::sleeper::Sleeper;
+use crate::sleeper::{Sleeper, parent::Parent};
 
 /// Hooks that were tried and refused.
 pub type Refused = Vec<(Hook, HookError)>;
@@ -74,7 +74,12 @@ impl Kernel {
     /// Whether threads can sleep in this way, as far as can be told before
     /// anything is loaded.
     pub fn check_sleep(&self, way: Way) -> Result<(), NoSleep> {
-        way.check(&self.kfuncs)
+        way.check(&self.kfuncs, self.parent.is_some())
+    }
+
+    /// The targets are descendants of this process.
+    pub fn set_parent(&mut self, parent: Parent) {
+        self.parent = Some(parent);
     }
 
     /// Starts the server, and from then on delays are slept.
@@ -87,9 +92,13 @@ impl Kernel {
         let sleeps = self.sleeps.map().info()?.id();
         let control = self.controls.map().info()?.id();
         let sleeper = Sleeper::start(sleeps, control)?;
+        let (pid, address) = match &mut self.parent {
+            Some(parent) => (parent.pid, parent.map(sleeper.holder_pid)?),
+            None => (sleeper.holder_pid, sleeper.address),
+        };
         self.set_control(|control| {
-            control.holder_pid = sleeper.holder_pid.into();
-            control.holder_address = sleeper.address;
+            control.holder_pid = pid.into();
+            control.holder_address = address;
         })?;
         Ok(sleeper)
     }

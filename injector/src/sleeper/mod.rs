@@ -9,6 +9,7 @@
 mod fuse;
 pub mod holder;
 mod mount;
+pub mod parent;
 mod queue;
 pub mod server;
 mod wake;

@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::{needs, on_fast_hosts};
 use crate::harness::{
-    Host, Injector, MS, Senders, Target, Uprobe, eventually,
+    Host, Injector, MS, Senders, Target, Uprobe, eventually, programs,
     statistics::{fits_binomial, fits_uniform},
 };
 
@@ -36,6 +36,11 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         sleeps(host, "other_uprobes_are_detached", move || {
             detach(can_fail);
         }),
+        needs(
+            "commands_sleep",
+            host.can_sleep().or(host.can_fail_sends()),
+            command,
+        ),
         needs("sleep_is_refused_with_a_reason", no_sleep, refused),
     ]
 }
@@ -236,4 +241,22 @@ fn detach(in_lsm: bool) {
     if !in_lsm {
         assert!(time < DELAY / 2, "{time:?}: more than slices");
     }
+}
+
+/// What injector starts can sleep from Linux 6.1 on: there the holder is an
+/// ancestor of it, found through more than one generation.
+fn command() {
+    const DELAY_MS: u64 = 100;
+    let sends = programs::path("sends");
+    let script = format!("{} udp4 sendto 5 64 > /dev/null; exit 7", sends.display());
+    let delay = format!("{DELAY_MS}ms");
+    let ended = Injector::run_words(&[
+        "--output", "json", "--all", "--engine", "sleep", "--delay", &delay, "--", "sh", "-c",
+        &script,
+    ]);
+    ended.expect_code(7);
+    let slept = ended
+        .delivered()
+        .filter(|send| send.delivered_ns >= Some(DELAY_MS * MS) && !send.capped);
+    assert_eq!(slept.count(), 5, "{:?}", ended.sends);
 }
