@@ -110,11 +110,12 @@ pub fn until(slot: u32, now: u64, end: u64, control: *const Control) -> u64 {
 /// answers with an error, so that the page stays unread.
 #[inline(always)]
 fn wait_for_answer(sleep: *mut Sleep, slot: u32, answer: u64, control: *const Control) {
+    let holder_is_ancestor = setup!(holder_is_ancestor) != 0;
     // SAFETY: live map values; the task is given back on the only path that has it.
     unsafe {
         (&raw mut (*sleep).answer_ns).write_volatile(answer);
         let address = (*control).holder_address + u64::from(slot) * SLEEP_STRIDE;
-        if setup!(holder_is_ancestor) != 0 {
+        if holder_is_ancestor {
             read_from_ancestor((*control).holder_pid as u32, address);
             return;
         }
@@ -132,15 +133,15 @@ fn wait_for_answer(sleep: *mut Sleep, slot: u32, answer: u64, control: *const Co
 /// it knows.
 #[inline(always)]
 fn read_from_ancestor(pid: u32, address: u64) {
+    let (real_parent, tgid) = (setup!(offsets.task_real_parent), setup!(offsets.task_tgid));
     // SAFETY: the kernel catches faults of such loads.
     unsafe {
         let mut task = bpf_get_current_task_btf().cast::<u8>().cast_const();
         let mut level = 0;
         while level < GENERATIONS {
-            let parent = task.add(setup!(offsets.task_real_parent) as usize);
+            let parent = task.add(real_parent as usize);
             task = parent.cast::<*const u8>().read_volatile();
-            let tgid = task.add(setup!(offsets.task_tgid) as usize);
-            if tgid.cast::<u32>().read_volatile() == pid {
+            if task.add(tgid as usize).cast::<u32>().read_volatile() == pid {
                 read_byte(task.cast_mut().cast(), address);
                 return;
             }
