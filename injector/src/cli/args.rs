@@ -125,8 +125,8 @@ pub enum Sub {
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Take longer to measure what a send costs with each hook, and try how
-    /// exact the engine's delays are.
+    /// Take longer to measure what a send costs with each hook and how exact
+    /// the delays of each engine are, and be more exact.
     #[arg(long)]
     pub measure: bool,
     /// How to write it.
