@@ -9,7 +9,7 @@ use std::{
 
 use super::programs;
 
-/// `PERF_FLAG_FD_CLOEXEC` [include/uapi/linux/perf_event.h].
+/// `PERF_FLAG_FD_CLOEXEC` in `include/uapi/linux/perf_event.h`.
 const CLOSE_ON_EXEC: u64 = 1 << 3;
 
 /// An attached one; where it is hit, nothing listens.
@@ -30,7 +30,7 @@ impl Uprobe {
         // type and size, config, period, sample type, read format, flags, wakeup
         // and breakpoint type, path, offset.
         let attributes: [u64; 9] = [
-            kind | size_of::<[u64; 9]>() as u64 * (1 << 32),
+            kind | ((size_of::<[u64; 9]>() as u64) << 32),
             0,
             0,
             0,
@@ -71,7 +71,7 @@ fn entry(file: &[u8]) -> u64 {
         file[at..at + size]
             .iter()
             .rev()
-            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+            .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
     };
     let (start, headers) = (number(24, 8), number(32, 8) as usize);
     let (size, count) = (number(54, 2) as usize, number(56, 2) as usize);
