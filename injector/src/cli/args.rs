@@ -55,8 +55,9 @@ OVERHEAD:
 
 const EXIT: &str = "\
 EXIT STATUS:
-  0 clean end · 2 wrong use or an error · 3 this kernel cannot do it ·
-  4 stopped by a guard · with -- CMD: the exit status of CMD";
+  0 clean end · 1 the sleep engine failed · 2 wrong use or an error ·
+  3 this kernel cannot do it · 4 stopped by a guard ·
+  with -- CMD: the exit status of CMD";
 
 /// Delays, fails or flags the network sends of chosen processes, and shows what
 /// it did.
