@@ -33,7 +33,7 @@ pub use rule::{
 };
 pub use sleep::{
     KFUNCS, Kfunc, MARGIN_CLASSES, MAX_MARGIN_NS, Margins, SLEEP_SLOTS, SLEEP_STRIDE, Sleep,
-    TASK_FROM_PID, TASK_RELEASE, TASK_WORK_SCHEDULE, margin_class, next_margin,
+    TASK_FROM_PID, TASK_RELEASE, TASK_WORK_SCHEDULE, margin_class, next_margin, slice_ns,
 };
 
 /// Offsets of kernel struct members, in bytes, as the running kernel's BTF

@@ -99,6 +99,10 @@ pub static HINTS: Array<Hints> = Array::with_max_entries(1, 0);
 #[map]
 pub static SLEEPS: Array<Sleep> = Array::with_max_entries(SLEEP_SLOTS, BPF_F_MMAPABLE);
 
+/// How many threads have a slot, one value.
+#[map]
+pub static SLEEPERS: Array<u64> = Array::with_max_entries(1, 0);
+
 /// How early sleepers are woken, one value.
 #[map]
 pub static MARGINS: Array<Margins> = Array::with_max_entries(1, 0);

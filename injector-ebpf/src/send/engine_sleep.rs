@@ -18,7 +18,7 @@ use super::{engine_spin, kfunc};
 use crate::{
     atomic,
     count::count,
-    maps::{MARGINS, SLEEPS, setup},
+    maps::{MARGINS, SLEEPERS, SLEEPS, setup},
 };
 
 /// Shorter sleeps are not worth the two context switches.
@@ -48,10 +48,11 @@ pub fn claim(ordinal: u64) -> Option<u32> {
             // SAFETY: a live map value, written atomically.
             unsafe {
                 if atomic::fetch_add(&raw mut (*sleep).claims, 1) == 0 {
+                    add_sleepers(1);
                     return Some(slot);
                 }
+                atomic::add(&raw mut (*sleep).claims, u64::MAX);
             }
-            release(slot);
         }
         tried += 1;
     }
@@ -65,6 +66,26 @@ pub fn release(slot: u32) {
     if let Some(sleep) = SLEEPS.get_ptr_mut(slot) {
         // SAFETY: a live map value, written atomically.
         unsafe { atomic::add(&raw mut (*sleep).claims, u64::MAX) };
+        add_sleepers(u64::MAX);
+    }
+}
+
+/// How many threads have a slot.
+#[inline(always)]
+pub fn sleepers() -> u64 {
+    match SLEEPERS.get_ptr(0) {
+        // SAFETY: a live map value.
+        Some(count) => unsafe { count.read_volatile() },
+        None => 0,
+    }
+}
+
+/// Modulo 2^64, so that `u64::MAX` is one less.
+#[inline(always)]
+fn add_sleepers(count: u64) {
+    if let Some(sleepers) = SLEEPERS.get_ptr_mut(0) {
+        // SAFETY: a live map value, written atomically.
+        unsafe { atomic::add(sleepers, count) };
     }
 }
 
@@ -104,6 +125,19 @@ pub fn until(slot: u32, now: u64, end: u64, control: *const Control) -> u64 {
         return engine_spin::until(end);
     }
     woke
+}
+
+/// Sleeps until `end`, or somewhat longer, and spins nothing. Returns when it
+/// was over: earlier if the sleep was cut short.
+///
+/// The calling program is sleepable.
+#[inline(always)]
+pub fn roughly_until(slot: u32, end: u64, control: *const Control) -> u64 {
+    if let Some(sleep) = SLEEPS.get_ptr_mut(slot) {
+        wait_for_answer(sleep, slot, end, control);
+    }
+    // SAFETY: reads the clock.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// Reads the byte. Whether it could be read says nothing: the server always

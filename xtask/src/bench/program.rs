@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::cargo;
 
-const NAMES: &[&str] = &["pingpong", "sends", "firehose"];
+const NAMES: &[&str] = &["pingpong", "sends", "firehose", "calls", "delayed_senders"];
 
 /// Where they are, compiled.
 pub struct Programs(PathBuf);
@@ -106,14 +106,30 @@ impl Program {
 
     /// Lets it begin.
     pub fn go(&mut self) -> Result<()> {
-        writeln!(self.stdin).context("cannot let the program go")
+        self.say("")
+    }
+
+    /// Tells one that listens while it runs.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        writeln!(self.stdin, "{line}").with_context(|| format!("cannot say {line:?}"))
+    }
+
+    /// The same; returns what it answers.
+    pub fn ask(&mut self, line: &str) -> Result<Value> {
+        self.say(line)?;
+        self.answer()
     }
 
     /// Waits for its end and returns what it says about itself.
     pub fn finish(mut self) -> Result<Value> {
-        let line = self.line()?;
+        let said = self.answer()?;
         let status = self.child.wait().context("cannot wait for the program")?;
         ensure!(status.success(), "the measured program ended with {status}");
+        Ok(said)
+    }
+
+    fn answer(&mut self) -> Result<Value> {
+        let line = self.line()?;
         serde_json::from_str(&line).with_context(|| format!("no JSON: {line:?}"))
     }
 
