@@ -23,6 +23,8 @@ const MESSAGE: [u8; 64] = [b'x'; 64];
 /// Waits for a line on stdin, sends, and prints `SENDS NANOSECONDS CPU`: the
 /// time of the sends alone, and the CPU time of the thread meanwhile.
 pub fn run(flags: &Workload) -> Result<u8> {
+    // What it was started as, `exe`, would say nothing in a table.
+    rustix::thread::set_name(c"injector-client")?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on loopback")?;
     let mut client = TcpStream::connect(listener.local_addr()?).context("cannot connect")?;
     client.set_nodelay(true)?;
