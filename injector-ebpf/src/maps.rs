@@ -36,6 +36,7 @@ pub const HINT_SLOTS: usize = 4096;
 static SETUP: Setup = Setup {
     offsets: injector_ebpf::Offsets::NONE,
     own_tgid: 0,
+    holder_is_ancestor: 0,
 };
 
 /// Reads one member of [`SETUP`]; volatile, or the compiler would use the

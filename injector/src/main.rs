@@ -2,8 +2,10 @@
 //! shows what it did.
 
 mod cli;
+mod clock;
 mod daemon;
 mod explain;
+mod go;
 mod kernel;
 mod output;
 mod plan;
