@@ -1,10 +1,12 @@
 //! `cargo xtask`: the project's own tools.
 
+mod apt;
 mod bench;
 mod build;
 mod cache;
 mod cargo;
 mod demo;
+mod go;
 mod kernels;
 mod lint;
 mod privilege;

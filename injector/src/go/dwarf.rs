@@ -122,10 +122,10 @@ fn collect(
             }
         }
         match (abbreviation.tag(), name) {
-            (constants::DW_TAG_compile_unit, name) => {
-                if name.is_none_or(|name| name.slice() != UNIT) {
-                    return Ok(());
-                }
+            (constants::DW_TAG_compile_unit, name)
+                if name.is_none_or(|name| name.slice() != UNIT) =>
+            {
+                return Ok(());
             }
             (constants::DW_TAG_structure_type, Some(name)) => {
                 structure = Some((depth, name.to_string_lossy()));

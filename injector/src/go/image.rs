@@ -301,7 +301,7 @@ fn relocations(entries: &[elf::Dyn64<LittleEndian>]) -> Option<(u64, u64)> {
     let value = |tag: i64| {
         entries
             .iter()
-            .find(|entry| entry.d_tag(LittleEndian) as i64 == tag)
+            .find(|entry| entry.d_tag(LittleEndian) == tag)
             .map(|entry| entry.d_val(LittleEndian))
     };
     Some((value(DT_RELA)?, value(DT_RELASZ)?))

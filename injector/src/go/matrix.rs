@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     env,
     ffi::OsStr,
+    fmt::Write as _,
     fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
@@ -20,7 +21,7 @@ use super::{
     image::{Image, Machine},
     layout::TABLE as LAYOUT,
     maps::MapKind,
-    pclntab::Frame,
+    pclntab::{Frame, Pclntab},
     probes::{Event, Place},
     program::{Placement, Program},
     site::Method,
@@ -268,10 +269,10 @@ fn frames_are_those_of_the_running_program() {
                     .map(|at| extent.address + at),
             );
         }
-        let input: String = addresses
-            .iter()
-            .map(|address| format!("{}\n", *address as i64 - main))
-            .collect();
+        let mut input = String::new();
+        for address in &addresses {
+            writeln!(input, "{}", *address as i64 - main).expect("a string");
+        }
         let (mut compared, mut differ, mut inlined) = (0, BTreeMap::new(), 0);
         for (offset, theirs) in frames(&cell.run("frames", &input)) {
             let mut ours = symbols.frames((main + offset) as u64);
@@ -444,3 +445,49 @@ const EVENTS: &[Event] = &[
     Event::SyncMapDelete,
     Event::SyncMapRange,
 ];
+
+#[test]
+#[ignore = "run by `cargo xtask test --ring go`"]
+fn a_damaged_table_is_read_without_panic() {
+    for cell in Cell::all().iter().filter(|cell| cell.kind == "plain") {
+        let program = cell.program();
+        let section = program.image().section(".gopclntab").expect("a table");
+        let intact = program.image().contents(section).to_vec();
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..200 {
+            let mut table = intact.clone();
+            for _ in 0..1 + random.below(64) {
+                // Half of them in the header and what comes first.
+                let range = if random.below(2) == 0 {
+                    256
+                } else {
+                    table.len()
+                };
+                let at = random.below(range);
+                table[at] = random.below(256) as u8;
+            }
+            table.truncate(table.len() - random.below(2) * random.below(table.len()));
+            let Ok(parsed) = Pclntab::parse(&table) else {
+                continue;
+            };
+            let skip = random.below(1 + parsed.len() / 20);
+            for function in parsed.functions().skip(skip).step_by(97) {
+                let _ = function.name();
+                let _ = function.frames(random.below(512) as u64, Some(&table));
+            }
+            let _ = parsed.find(random.below(1 << 24) as u64);
+        }
+    }
+}
+
+/// The same numbers each time (Marsaglia's xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end.max(1) as u64) as usize
+    }
+}

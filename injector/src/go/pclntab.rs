@@ -28,10 +28,11 @@ const FUNCDATA_INLINE_TREE: usize = 3;
 /// Longest name of a function or file that is believed; instances of generic
 /// functions have long ones.
 const LONGEST_NAME: usize = 1 << 16;
-/// More calls inlined into each other than the compiler makes.
-const DEEPEST_INLINING: usize = 256;
+/// More calls inlined into each other than the compiler makes. With
+/// [`MOST_STEPS`] it bounds the time that a hostile table takes to a blink.
+const DEEPEST_INLINING: usize = 64;
 /// More steps than the table of one function has.
-const MOST_STEPS: usize = 1 << 20;
+const MOST_STEPS: usize = 1 << 18;
 
 /// Why a table cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,5 +326,158 @@ impl<'a> Function<'a> {
         let call = go_func.get((tree as usize).checked_add(call)?..)?;
         let caller = u64::try_from(i32(call, format.inlined_position)?).ok()?;
         Some((i32(call, format.inlined_name)?, caller))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEXT: u64 = 0x40_1000;
+
+    /// A table of one function of 32 bytes, `main.outer`, with `main.inner`
+    /// inlined into its bytes 8 to 16, and its inline tree.
+    fn sample(format: Format) -> (Vec<u8>, Vec<u8>) {
+        let names = b"\0main.outer\0main.inner\0";
+        let (outer, inner) = (1u32, 12u32);
+        let files = b"outer.go\0inner.go\0";
+        // Pairs of a change of the value and a number of bytes; the value
+        // begins at -1, and changes are zigzag: 1 is 2, -1 is 1.
+        let tables = [
+            &[0][..],
+            // File 0, 1, 0.
+            &[2, 8, 2, 8, 1, 16, 0],
+            // Lines 10, 99, 11.
+            &[22, 8, 0xb2, 1, 8, 0xaf, 1, 16, 0],
+            // Not inlined, inlined call 0, not inlined.
+            &[0, 8, 2, 8, 1, 16, 0],
+        ]
+        .concat();
+        let mut function: Vec<u8> = Vec::new();
+        let mut word = |value: u32| function.extend(value.to_le_bytes());
+        for value in [0, outer, 0, 0, 0, 1, 8, 3, 0] {
+            word(value);
+        }
+        if format == GO_1_20 {
+            word(9);
+        }
+        word(u32::from_le_bytes([0, 0, 0, 4]));
+        for value in [0, 0, 17, u32::MAX, u32::MAX, u32::MAX, 0] {
+            word(value);
+        }
+        let tree = match format {
+            GO_1_20 => [0, inner, 24, 0].to_vec(),
+            _ => [0xffff, 0, 0, inner, 24].to_vec(),
+        };
+        let functions = [0u32, 12, 32].iter().flat_map(|value| value.to_le_bytes());
+        let functions: Vec<u8> = functions.chain(function).collect();
+        let units: Vec<u8> = [0u32, 9]
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+
+        let magic = if format == GO_1_20 {
+            MAGICS[1]
+        } else {
+            MAGICS[0]
+        };
+        let mut data = magic.to_le_bytes().to_vec();
+        data.extend([0, 0, 1, 8]);
+        let mut at = HEADER as u64;
+        let mut words = vec![1, 2, TEXT];
+        for part in [names.len(), units.len(), files.len(), tables.len()] {
+            words.push(at);
+            at += part as u64;
+        }
+        words.push(at);
+        data.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        for part in [&names[..], &units, files, &tables, &functions] {
+            data.extend(part);
+        }
+        let tree = tree.iter().flat_map(|word| word.to_le_bytes()).collect();
+        (data, tree)
+    }
+
+    fn frame(function: &str, file: &str, line: u32) -> Frame {
+        Frame {
+            function: function.to_owned(),
+            file: file.to_owned(),
+            line,
+        }
+    }
+
+    #[test]
+    fn functions_lines_and_inlined_calls_in_both_formats() {
+        for format in [GO_1_18, GO_1_20] {
+            let (data, tree) = sample(format);
+            let table = Pclntab::parse(&data).unwrap();
+            assert_eq!((table.len(), table.text_start), (1, TEXT));
+            let function = table.find(31).unwrap();
+            assert_eq!(function.name(), Some("main.outer"));
+            assert_eq!((function.start, function.size()), (0, 32));
+            assert!(table.find(32).is_none());
+            let frames = |offset| function.frames(offset, Some(&tree));
+            assert_eq!(frames(0), [frame("main.outer", "outer.go", 10)]);
+            let inlined = [
+                frame("main.inner", "inner.go", 99),
+                frame("main.outer", "outer.go", 11),
+            ];
+            assert_eq!(frames(8), inlined);
+            assert_eq!(frames(15), inlined);
+            assert_eq!(frames(16), [frame("main.outer", "outer.go", 11)]);
+            // Past the tables.
+            assert_eq!(frames(32), [frame("main.outer", "?", 0)]);
+            // Without the trees.
+            assert_eq!(
+                function.frames(8, None),
+                [frame("main.outer", "inner.go", 99)]
+            );
+        }
+    }
+
+    #[test]
+    fn other_formats_are_told_apart() {
+        let (mut data, _) = sample(GO_1_20);
+        data[..4].copy_from_slice(&OLD_MAGICS[0].to_le_bytes());
+        assert_eq!(Pclntab::parse(&data).err(), Some(Unfit::Old));
+        data[..4].copy_from_slice(&0xffff_fff2u32.to_le_bytes());
+        assert!(matches!(Pclntab::parse(&data), Err(Unfit::Damaged(_))));
+        assert!(matches!(Pclntab::parse(&[]), Err(Unfit::Damaged(_))));
+    }
+
+    #[test]
+    fn a_call_that_is_inlined_into_itself_ends() {
+        let (data, mut tree) = sample(GO_1_20);
+        // It stands for a call in its own bytes.
+        tree[8] = 8;
+        let table = Pclntab::parse(&data).unwrap();
+        let frames = table.find(8).unwrap().frames(8, Some(&tree));
+        assert_eq!(frames.len(), DEEPEST_INLINING);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_tables_are_read_without_panic(
+            new: bool,
+            cut in 0usize..400,
+            changes in prop::collection::vec((0usize..400, any::<u8>()), 0..8),
+            offset: u64,
+        ) {
+            let (mut data, tree) = sample(if new { GO_1_20 } else { GO_1_18 });
+            for (at, byte) in changes {
+                let at = at % data.len();
+                data[at] = byte;
+            }
+            data.truncate(data.len().saturating_sub(cut / 8));
+            if let Ok(table) = Pclntab::parse(&data) {
+                for function in table.functions().take(100) {
+                    let _ = function.name();
+                    let _ = function.frames(offset % 64, Some(&tree));
+                }
+                let _ = table.find(offset);
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What a Go program is: everything that is known of it before anything is
 //! attached.
 
+use std::collections::HashMap;
+
 use super::{
     buildinfo::BuildInfo,
     dwarf,
@@ -19,7 +21,7 @@ use super::{
 /// First function of the Go runtime, which the kernel or the dynamic loader
 /// jumps to when Go's own linker made the program.
 const ENTRY_PREFIX: &str = "_rt0_";
-/// A function that every program with C code has (runtime/cgo/asm_amd64.s).
+/// A function that every program with C code has (`runtime/cgo/asm_amd64.s`).
 const CGO_WITNESS: &str = "crosscall2";
 
 /// A Go program.
@@ -57,7 +59,9 @@ pub enum Placement {
     Site {
         /// The instruction.
         site: Site,
-        /// Offset in the program's file, in bytes.
+        /// Where it is in the function, in bytes.
+        into: u64,
+        /// Where it is in the program's file, in bytes.
         offset: u64,
         /// Function, file and line.
         frame: Option<Frame>,
@@ -103,14 +107,10 @@ impl Program {
                 let function = *found.get(probe.function)?;
                 let callee = probe.unless_calls.and_then(|name| found.get(name));
                 let counts_twice = callee.is_some_and(|callee| calls(&image, function, *callee));
-                let at = || {
-                    let callee = match probe.place {
-                        Place::Entry => None,
-                        Place::CallTo(name) => Some(found.get(name).copied()),
-                    };
-                    place(&image, &symbols, function, callee)
-                };
-                (!counts_twice).then(|| Sited { probe, at: at() })
+                (!counts_twice).then(|| Sited {
+                    probe,
+                    at: place(&image, &symbols, &found, probe, function),
+                })
             })
             .collect();
         let starts_in_go = symbols
@@ -208,32 +208,34 @@ fn calls(image: &Image, function: Extent, callee: Extent) -> bool {
     !site::calls(image.machine, code, function.address, callee).is_empty()
 }
 
-/// `callee` is there for a probe on a call, and has no address when the program
-/// has no such function.
 fn place(
     image: &Image,
     symbols: &Symbols<'_>,
+    found: &HashMap<&str, Extent>,
+    probe: &Probe,
     function: Extent,
-    callee: Option<Option<Extent>>,
 ) -> Placement {
     let code = code(image, function);
-    let site = match callee {
-        None => site::at_entry(image.machine, code, function.address)
-            .ok_or("its first instruction cannot be probed"),
-        Some(None) => Err("the function that it should call is not there"),
-        Some(Some(callee)) => site::at_call(image.machine, code, function.address, callee).map_err(
-            |count| match count {
-                0 => "the call that it should have is not there",
-                _ => "it has several calls where one was expected",
+    let site =
+        match probe.place {
+            Place::Entry => site::at_entry(image.machine, code, function.address)
+                .ok_or("its first instruction cannot be probed"),
+            Place::CallTo(callee) => match found.get(callee) {
+                None => Err("the function that it should call is not there"),
+                Some(callee) => site::at_call(image.machine, code, function.address, *callee)
+                    .map_err(|count| match count {
+                        0 => "the call that it should have is not there",
+                        _ => "it has several calls where one was expected",
+                    }),
             },
-        ),
-    };
+        };
     let site = match site {
         Ok(site) => site,
         Err(why) => return Placement::Nowhere(why),
     };
     match image.file_offset(site.address) {
         Some(offset) => Placement::Site {
+            into: site.address - function.address,
             offset,
             frame: symbols.frames(site.address).pop(),
             site,

@@ -18,6 +18,10 @@ const SITE: usize = 62;
 
 /// What is known of a Go program.
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of the JSON object"
+)]
 pub struct Report {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -38,13 +42,13 @@ pub struct Report {
     functions: usize,
     traceable: bool,
     goroutine_register: &'static str,
-    offsets: Vec<Offset>,
+    offsets: Vec<Member>,
     missing: Vec<Missing>,
     probes: Vec<Probe>,
 }
 
 #[derive(Serialize)]
-struct Offset {
+struct Member {
     name: String,
     offset_bytes: u32,
     source: &'static str,
@@ -76,6 +80,7 @@ struct Probe {
 #[derive(Serialize)]
 struct Site {
     address: u64,
+    function_offset: u64,
     file_offset: u64,
     instruction: String,
     method: &'static str,
@@ -97,7 +102,7 @@ impl Report {
     pub fn new(pid: u32, program: &Program) -> Self {
         let image = program.image();
         let known = LAYOUT.iter().filter_map(|row| {
-            Some(Offset {
+            Some(Member {
                 name: name(row.field),
                 offset_bytes: program.offsets.get(row.field)?,
                 source: match program.offsets.source(row.field)? {
@@ -162,11 +167,13 @@ impl Probe {
         let (site, why_not) = match &sited.at {
             Placement::Site {
                 site,
+                into,
                 offset,
                 frame,
             } => {
                 let site = Site {
                     address: site.address,
+                    function_offset: *into,
                     file_offset: *offset,
                     instruction: site.instruction.clone(),
                     method: site.method.name(),
@@ -296,6 +303,10 @@ fn row(text: &mut String, probe: &Probe) {
     let function = probe
         .function
         .replace("[go.shape.interface {},go.shape.interface {}]", "[...]");
+    let function = match &probe.site {
+        Some(site) => format!("{function}+{:#x}", site.function_offset),
+        None => function,
+    };
     let _ = write!(text, "  {:10} {function:48} ", probe.group);
     match (&probe.site, probe.why_not) {
         (Some(site), _) => {
@@ -363,7 +374,7 @@ mod tests {
             functions: 2_103,
             traceable: false,
             goroutine_register: "r14",
-            offsets: vec![Offset {
+            offsets: vec![Member {
                 name: "runtime.g.m".into(),
                 offset_bytes: 48,
                 source: "dwarf",
@@ -383,6 +394,7 @@ mod tests {
                     holds: Some("object"),
                     site: Some(Site {
                         address: 0x41_1a44,
+                        function_offset: 4,
                         file_offset: 0x1_1a44,
                         instruction: "jbe 0x411e1b".into(),
                         method: "emulated",
@@ -424,7 +436,7 @@ mod tests {
             "by the system's linker, position-independent, with C code",
             "stripped: no symbols",
             "unknown: runtime.g.goid. Without them there are no goroutine numbers",
-            "  write      runtime.mapassign_faststr",
+            "  write      runtime.mapassign_faststr+0x4 ",
             "jbe 0x411e1b         555..665 ns *\n",
             "none: the call that it should have",
             "It cannot be traced",

@@ -51,6 +51,12 @@ const PACKAGES: &[Package] = &[
         optional: false,
     },
     Package {
+        name: "python3-pip",
+        why: "fetches the Go toolchains that the tests build programs with",
+        there: || on_path("pip") || on_path("pip3"),
+        optional: false,
+    },
+    Package {
         name: "qemu-system-x86",
         why: "other kernels to test with",
         there: || on_path("qemu-system-x86_64"),

@@ -14,7 +14,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use crate::{cargo, privilege, setup, vm};
+use crate::{
+    cargo,
+    go::{self, Toolchain},
+    privilege, setup, vm,
+};
 use e2e::EndToEnd;
 use results::{Counts, Tally};
 use table::Row;
@@ -25,6 +29,9 @@ pub struct Arguments {
     /// Kernels for the ring of virtual machines: series such as 6.1,6.12, or "all"
     #[arg(long, value_name = "SERIES", default_value = "6.1,6.12")]
     kernel: String,
+    /// Go versions for the ring of Go programs, such as 1.24 or 1.19,1.27, or "all"
+    #[arg(long, value_name = "VERSIONS", default_value = go::DEFAULT)]
+    go: String,
     /// Rings to run; all of them when none is named
     #[arg(long, value_name = "RING", value_delimiter = ',')]
     ring: Vec<Ring>,
@@ -36,11 +43,17 @@ pub struct Arguments {
     filter: Vec<String>,
 }
 
+/// The tests that need programs which Go toolchains built. No others are ignored
+/// unless asked for.
+const GO_TESTS: &str = "go::matrix::";
+
 /// A set of tests and where they run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Ring {
     /// Tests of pure code: any machine, no kernel programs loaded
     Host,
+    /// Tests of what is read from Go programs, on those that real toolchains build
+    Go,
     /// End-to-end tests under the kernel that is running
     Native,
     /// End-to-end tests under other kernels, in virtual machines
@@ -51,6 +64,7 @@ impl Ring {
     fn name(self) -> &'static str {
         match self {
             Self::Host => "host",
+            Self::Go => "go",
             Self::Native => "native",
             Self::Vm => "vm",
         }
@@ -59,6 +73,7 @@ impl Ring {
 
 /// Runs the rings and prints what they came to; fails when any test did.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let toolchains = go::parse(&arguments.go)?;
     let kernels = vm::command::parse_kernels(&arguments.kernel)?;
     privilege::require_root("the tests load BPF programs, so this")?;
     setup::ensure()?;
@@ -67,6 +82,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut rows = Vec::new();
     if wanted(Ring::Host) {
         rows.push(host(&arguments.filter)?);
+    }
+    if wanted(Ring::Go) {
+        rows.extend(go_programs(&toolchains, &arguments.filter)?);
     }
     if wanted(Ring::Native) || wanted(Ring::Vm) {
         match EndToEnd::build(&arguments.filter, Duration::from_secs(arguments.timeout)) {
@@ -96,6 +114,9 @@ fn host(filter: &[String]) -> Result<Row> {
             "--bins",
             "--no-fail-fast",
             "--",
+            // They have a ring of their own.
+            "--skip",
+            GO_TESTS,
         ])
         .args(filter);
     let (counts, note) = run_here(&mut command)?;
@@ -105,6 +126,32 @@ fn host(filter: &[String]) -> Result<Row> {
         counts,
         note,
     })
+}
+
+/// Only what needs the programs; the rest is in the ring before.
+fn go_programs(toolchains: &[&'static Toolchain], filter: &[String]) -> Result<Vec<Row>> {
+    let programs = go::prepare(toolchains)?;
+    let mut rows = Vec::new();
+    if !programs.versions.is_empty() {
+        let mut command = cargo::cargo();
+        command
+            .args(["test", "--package", "injector", "--bin", "injector", "--"])
+            .arg("--ignored")
+            .args(filter)
+            .env("INJECTOR_GO_PROGRAMS", &programs.directory)
+            .env("INJECTOR_GO_VERSIONS", programs.versions.join(","));
+        let (counts, note) = run_here(&mut command)?;
+        rows.push(Row {
+            ring: Ring::Go.name(),
+            kernel: programs.versions.join(" "),
+            counts,
+            note,
+        });
+    }
+    for (version, reason) in &programs.missing {
+        rows.push(Row::unavailable(Ring::Go.name(), version, reason));
+    }
+    Ok(rows)
 }
 
 /// Runs a test program on this machine and counts its results.

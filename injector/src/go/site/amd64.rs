@@ -110,17 +110,17 @@ fn site(instruction: &Instruction, code: &[u8], address: u64, repeats: bool) -> 
 /// What the kernel carries out itself: `branch_setup_xol_ops` and
 /// `push_setup_xol_ops` in arch/x86/kernel/uprobes.c.
 fn is_emulated(instruction: &[u8]) -> bool {
-    match instruction {
+    matches!(
+        instruction,
         // push, also of r8 to r15
         [0x50..=0x57] | [0x41, 0x50..=0x57]
         // nop
         | [0x90]
-        // jmp, call
-        | [0xeb, _] | [0xe9 | 0xe8, _, _, _, _]
-        // conditional jumps
-        | [0x70..=0x7f, _] | [0x0f, 0x80..=0x8f, _, _, _, _] => true,
-        _ => false,
-    }
+        // jmp and conditional jumps, by a byte
+        | [0xeb | 0x70..=0x7f, _]
+        // jmp and call, conditional jumps, by four
+        | [0xe8 | 0xe9, _, _, _, _] | [0x0f, 0x80..=0x8f, _, _, _, _]
+    )
 }
 
 #[cfg(test)]
