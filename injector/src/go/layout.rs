@@ -5,8 +5,13 @@
 //! All offsets are in bytes and hold on amd64 and arm64, whose Go types have
 //! the same sizes and alignments.
 
-/// The versions that the table has been checked for: Go 1.19 to 1.27.
+/// The versions that the table holds for: Go 1.19 to 1.27. All but 1.20 are
+/// compared with the debugging information of programs that they built.
 pub const KNOWN: std::ops::RangeInclusive<u32> = 19..=27;
+
+/// Instead of an offset, where none could be checked: no toolchain of Go 1.20
+/// was at hand, and 1.19 and 1.21 differ.
+const UNKNOWN: u32 = u32::MAX;
 
 /// A field that is read in a traced program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -106,7 +111,7 @@ impl Row {
         }
         let mut since = self.offsets.iter().rev();
         let (_, offset) = since.find(|(first, _)| *first <= minor)?;
-        Some(*offset)
+        (*offset != UNKNOWN).then_some(*offset)
     }
 }
 
@@ -186,21 +191,35 @@ pub const TABLE: &[Row] = &[
         Field::GoroutineParent,
         G,
         &["parentGoid"],
-        &[(21, 272), (23, 280)],
+        &[(21, 272), (23, 280), (25, 272), (26, 280)],
         RUNTIME2,
     ),
     row(
         Field::GoroutineCreator,
         G,
         &["gopc"],
-        &[(19, 296), (21, 280), (23, 288)],
+        &[
+            (19, 296),
+            (20, UNKNOWN),
+            (21, 280),
+            (23, 288),
+            (25, 280),
+            (26, 288),
+        ],
         RUNTIME2,
     ),
     row(
         Field::GoroutineStart,
         G,
         &["startpc"],
-        &[(19, 312), (21, 296), (23, 304)],
+        &[
+            (19, 312),
+            (20, UNKNOWN),
+            (21, 296),
+            (23, 304),
+            (25, 296),
+            (26, 304),
+        ],
         RUNTIME2,
     ),
     row(
@@ -393,6 +412,8 @@ mod tests {
         assert_eq!(offset(Field::GoroutineId, 24), Some(160));
         assert_eq!(offset(Field::GoroutineId, 27), Some(152));
         assert_eq!(offset(Field::SwissWriting, 23), None);
+        assert_eq!(offset(Field::GoroutineCreator, 20), None);
+        assert_eq!(offset(Field::GoroutineCreator, 21), Some(280));
         assert_eq!(offset(Field::GoroutineId, 18), None);
         assert_eq!(offset(Field::GoroutineId, 28), None);
     }

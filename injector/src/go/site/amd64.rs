@@ -112,10 +112,8 @@ fn site(instruction: &Instruction, code: &[u8], address: u64, repeats: bool) -> 
 fn is_emulated(instruction: &[u8]) -> bool {
     matches!(
         instruction,
-        // push, also of r8 to r15
-        [0x50..=0x57] | [0x41, 0x50..=0x57]
-        // nop
-        | [0x90]
+        // push and nop, push of r8 to r15
+        [0x50..=0x57 | 0x90] | [0x41, 0x50..=0x57]
         // jmp and conditional jumps, by a byte
         | [0xeb | 0x70..=0x7f, _]
         // jmp and call, conditional jumps, by four

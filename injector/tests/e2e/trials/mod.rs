@@ -8,6 +8,7 @@ mod doctor;
 mod endings;
 mod errors;
 mod faults;
+mod go_doctor;
 mod guards;
 mod help;
 mod returns;
@@ -39,6 +40,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         returns::trials(host),
         accuracy::trials(host),
         coverage::trials(host),
+        go_doctor::trials(host),
         help::trials(host),
     ];
     let trials = trials.into_iter().flatten();
