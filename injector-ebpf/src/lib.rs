@@ -33,7 +33,7 @@ pub use rule::{
 };
 pub use sleep::{
     KFUNCS, Kfunc, MARGIN_CLASSES, MAX_MARGIN_NS, Margins, SLEEP_SLOTS, SLEEP_STRIDE, Sleep,
-    TASK_FROM_PID, TASK_RELEASE, TASK_WORK_SCHEDULE, margin_class, next_margin,
+    TASK_FROM_PID, TASK_RELEASE, TASK_WORK_SCHEDULE, margin_class, next_margin, slice_ns,
 };
 
 /// Offsets of kernel struct members, in bytes, as the running kernel's BTF
@@ -48,6 +48,7 @@ pub struct Offsets {
     pub task_flags: u32,
     pub task_pid: u32,
     pub task_tgid: u32,
+    pub task_real_parent: u32,
     pub task_signal: u32,
     pub task_files: u32,
     pub signal_live: u32,
@@ -89,6 +90,7 @@ impl Offsets {
         task_flags: Self::ABSENT,
         task_pid: Self::ABSENT,
         task_tgid: Self::ABSENT,
+        task_real_parent: Self::ABSENT,
         task_signal: Self::ABSENT,
         task_files: Self::ABSENT,
         signal_live: Self::ABSENT,
@@ -131,6 +133,9 @@ pub struct Setup {
     pub offsets: Offsets,
     /// The daemon's own process id: never a target.
     pub own_tgid: u32,
+    /// 1: the holder is an ancestor of the threads that sleep, and found as such,
+    /// because this kernel has no way from a process id to a task.
+    pub holder_is_ancestor: u32,
 }
 
 #[cfg(feature = "user")]

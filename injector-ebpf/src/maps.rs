@@ -36,6 +36,7 @@ pub const HINT_SLOTS: usize = 4096;
 static SETUP: Setup = Setup {
     offsets: injector_ebpf::Offsets::NONE,
     own_tgid: 0,
+    holder_is_ancestor: 0,
 };
 
 /// Reads one member of [`SETUP`]; volatile, or the compiler would use the
@@ -97,6 +98,10 @@ pub static HINTS: Array<Hints> = Array::with_max_entries(1, 0);
 /// Sleeping threads; the sleep engine's server maps it.
 #[map]
 pub static SLEEPS: Array<Sleep> = Array::with_max_entries(SLEEP_SLOTS, BPF_F_MMAPABLE);
+
+/// How many threads have a slot, one value.
+#[map]
+pub static SLEEPERS: Array<u64> = Array::with_max_entries(1, 0);
 
 /// How early sleepers are woken, one value.
 #[map]

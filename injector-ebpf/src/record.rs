@@ -276,7 +276,10 @@ mod tests {
         assert_eq!(size_of::<crate::Rule>(), 8 * 8 + 2 * 16 + 10 * 4);
         assert_eq!(size_of::<crate::Target>(), 8);
         assert_eq!(size_of::<crate::Offsets>() % 4, 0);
-        assert_eq!(size_of::<crate::Setup>(), size_of::<crate::Offsets>() + 4);
+        assert_eq!(
+            size_of::<crate::Setup>(),
+            size_of::<crate::Offsets>() + 2 * 4
+        );
     }
 
     #[test]

@@ -74,6 +74,19 @@ pub fn next_margin(margin_ns: u64, late_ns: u64) -> u64 {
     }
 }
 
+/// Longest sleep of one callback of task work, in nanoseconds, while so many
+/// threads sleep. A slice costs some 50 µs of CPU time, so that many thousand
+/// threads take longer ones: from a thousand on they wake 5,000 times a second
+/// in all, however many there are.
+#[must_use]
+#[inline(always)]
+pub fn slice_ns(sleepers: u64) -> u64 {
+    const LEAST_NS: u64 = 200_000_000;
+    const NS_PER_SLEEPER: u64 = 200_000;
+    let fair = sleepers.wrapping_mul(NS_PER_SLEEPER);
+    if fair > LEAST_NS { fair } else { LEAST_NS }
+}
+
 /// A kernel function that the programs call. aya cannot resolve these, so a
 /// program calls a helper number that does not exist, and the loader puts the
 /// function's BTF id in its place (see `BPF_PSEUDO_KFUNC_CALL` in
@@ -151,6 +164,14 @@ mod tests {
             "{later} of 100000 were later"
         );
         assert!((90_000..110_000).contains(&margin), "{margin}");
+    }
+
+    #[test]
+    fn slices_grow_with_the_sleepers() {
+        assert_eq!(slice_ns(0), 200_000_000);
+        assert_eq!(slice_ns(1000), 200_000_000);
+        assert_eq!(slice_ns(10_000), 2_000_000_000);
+        assert_eq!(slice_ns(u64::from(SLEEP_SLOTS)), 3_276_800_000);
     }
 
     #[test]

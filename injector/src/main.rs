@@ -2,6 +2,7 @@
 //! shows what it did.
 
 mod cli;
+mod clock;
 mod daemon;
 mod explain;
 mod go;

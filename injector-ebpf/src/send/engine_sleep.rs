@@ -3,7 +3,13 @@
 //! for the end, which is spun, because a woken thread is late by the time that
 //! a CPU takes to wake.
 
-use aya_ebpf::helpers::{bpf_ktime_get_ns, generated::bpf_copy_from_user_task};
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_copy_from_user_task, bpf_get_current_task_btf},
+    },
+};
 use injector_ebpf::{
     Control, Counter, MAX_MARGIN_NS, SLEEP_SLOTS, SLEEP_STRIDE, Sleep, margin_class, next_margin,
 };
@@ -12,7 +18,7 @@ use super::{engine_spin, kfunc};
 use crate::{
     atomic,
     count::count,
-    maps::{MARGINS, SLEEPS},
+    maps::{MARGINS, SLEEPERS, SLEEPS, setup},
 };
 
 /// Shorter sleeps are not worth the two context switches.
@@ -20,6 +26,9 @@ const LEAST_SLEEP_NS: u64 = 20_000;
 
 /// Slots that a thread tries.
 const TRIES: u64 = 4;
+
+/// How far above a thread the holder is looked for.
+const GENERATIONS: u32 = 16;
 
 /// Whether there is a server. Zero: none was started for this run.
 #[inline(always)]
@@ -39,10 +48,11 @@ pub fn claim(ordinal: u64) -> Option<u32> {
             // SAFETY: a live map value, written atomically.
             unsafe {
                 if atomic::fetch_add(&raw mut (*sleep).claims, 1) == 0 {
+                    add_sleepers(1);
                     return Some(slot);
                 }
+                atomic::add(&raw mut (*sleep).claims, u64::MAX);
             }
-            release(slot);
         }
         tried += 1;
     }
@@ -56,6 +66,26 @@ pub fn release(slot: u32) {
     if let Some(sleep) = SLEEPS.get_ptr_mut(slot) {
         // SAFETY: a live map value, written atomically.
         unsafe { atomic::add(&raw mut (*sleep).claims, u64::MAX) };
+        add_sleepers(u64::MAX);
+    }
+}
+
+/// How many threads have a slot.
+#[inline(always)]
+pub fn sleepers() -> u64 {
+    match SLEEPERS.get_ptr(0) {
+        // SAFETY: a live map value.
+        Some(count) => unsafe { count.read_volatile() },
+        None => 0,
+    }
+}
+
+/// Modulo 2^64, so that `u64::MAX` is one less.
+#[inline(always)]
+fn add_sleepers(count: u64) {
+    if let Some(sleepers) = SLEEPERS.get_ptr_mut(0) {
+        // SAFETY: a live map value, written atomically.
+        unsafe { atomic::add(sleepers, count) };
     }
 }
 
@@ -97,20 +127,68 @@ pub fn until(slot: u32, now: u64, end: u64, control: *const Control) -> u64 {
     woke
 }
 
+/// Sleeps until `end`, or somewhat longer, and spins nothing. Returns when it
+/// was over: earlier if the sleep was cut short.
+///
+/// The calling program is sleepable.
+#[inline(always)]
+pub fn roughly_until(slot: u32, end: u64, control: *const Control) -> u64 {
+    if let Some(sleep) = SLEEPS.get_ptr_mut(slot) {
+        wait_for_answer(sleep, slot, end, control);
+    }
+    // SAFETY: reads the clock.
+    unsafe { bpf_ktime_get_ns() }
+}
+
 /// Reads the byte. Whether it could be read says nothing: the server always
 /// answers with an error, so that the page stays unread.
 #[inline(always)]
 fn wait_for_answer(sleep: *mut Sleep, slot: u32, answer: u64, control: *const Control) {
-    // SAFETY: live map values; the kernel checks the address; the task is given
-    // back on the only path that has it.
+    let holder_is_ancestor = setup!(holder_is_ancestor) != 0;
+    // SAFETY: live map values; the task is given back on the only path that has it.
     unsafe {
         (&raw mut (*sleep).answer_ns).write_volatile(answer);
         let address = (*control).holder_address + u64::from(slot) * SLEEP_STRIDE;
+        if holder_is_ancestor {
+            read_from_ancestor((*control).holder_pid as u32, address);
+            return;
+        }
         let task = kfunc::task_from_pid((*control).holder_pid as i32);
         if task.is_null() {
             return;
         }
-        let mut byte = 0u8;
+        read_byte(task, address);
+        kfunc::task_release(task);
+    }
+}
+
+/// The same where only ancestors can be found: pointers from task to task are
+/// followed in a form that the verifier can check, plain loads at offsets that
+/// it knows.
+#[inline(always)]
+fn read_from_ancestor(pid: u32, address: u64) {
+    let (real_parent, tgid) = (setup!(offsets.task_real_parent), setup!(offsets.task_tgid));
+    // SAFETY: the kernel catches faults of such loads.
+    unsafe {
+        let mut task = bpf_get_current_task_btf().cast::<u8>().cast_const();
+        let mut level = 0;
+        while level < GENERATIONS {
+            let parent = task.add(real_parent as usize);
+            task = parent.cast::<*const u8>().read_volatile();
+            if task.add(tgid as usize).cast::<u32>().read_volatile() == pid {
+                read_byte(task.cast_mut().cast(), address);
+                return;
+            }
+            level += 1;
+        }
+    }
+}
+
+#[inline(always)]
+fn read_byte(task: *mut task_struct, address: u64) {
+    let mut byte = 0u8;
+    // SAFETY: the kernel checks the address.
+    unsafe {
         bpf_copy_from_user_task(
             (&raw mut byte).cast(),
             1,
@@ -118,6 +196,5 @@ fn wait_for_answer(sleep: *mut Sleep, slot: u32, answer: u64, control: *const Co
             task.cast(),
             0,
         );
-        kfunc::task_release(task);
     }
 }

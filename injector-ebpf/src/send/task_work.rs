@@ -12,7 +12,7 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_ktime_get_ns},
     macros::btf_map,
 };
-use injector_ebpf::{Control, Counter, InFlight, SLEEP_SLOTS};
+use injector_ebpf::{Control, Counter, InFlight, SLEEP_SLOTS, slice_ns};
 
 use super::{engine, engine_sleep, flow, kfunc};
 use crate::{
@@ -20,8 +20,9 @@ use crate::{
     maps::{CONTROL, IN_FLIGHT},
 };
 
-/// Longest sleep of one callback, in nanoseconds.
-const SLICE_NS: u64 = 200_000_000;
+/// A rest of a delay that is not worth a slice of its own, in nanoseconds. Only
+/// the last slice is exact, so it has to be longer than a thread can wake late.
+const LEAST_REST_NS: u64 = 20_000_000;
 
 /// `struct bpf_task_work` of `include/uapi/linux/bpf.h`, 6.18: the verifier
 /// knows it by its name.
@@ -94,15 +95,16 @@ extern "C" fn slice(_map: *mut c_void, key: *mut u32, _value: *mut c_void) -> i6
     // the key; the clock is read.
     let (open, key, now) = unsafe { (&mut *open, *key, bpf_ktime_get_ns()) };
     let end = open.wait_start_ns + open.record.asked_ns;
-    let stop = if end > now + SLICE_NS {
-        now + SLICE_NS
+    let slice_end = now + slice_ns(engine_sleep::sleepers());
+    let over = if end > slice_end + LEAST_REST_NS {
+        let over = engine_sleep::roughly_until(open.slot, slice_end, control);
+        if over >= slice_end && schedule(key ^ 1) {
+            return 0;
+        }
+        over
     } else {
-        end
+        engine_sleep::until(open.slot, now, end, control)
     };
-    let over = engine_sleep::until(open.slot, now, stop, control);
-    if over >= stop && stop < end && schedule(key ^ 1) {
-        return 0;
-    }
     engine_sleep::release(open.slot);
     let delivered_ns = over.wrapping_sub(open.wait_start_ns);
     flow::delivered(

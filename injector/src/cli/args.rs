@@ -55,8 +55,9 @@ OVERHEAD:
 
 const EXIT: &str = "\
 EXIT STATUS:
-  0 clean end · 2 wrong use or an error · 3 this kernel cannot do it ·
-  4 stopped by a guard · with -- CMD: the exit status of CMD";
+  0 clean end · 1 the sleep engine failed · 2 wrong use or an error ·
+  3 this kernel cannot do it · 4 stopped by a guard ·
+  with -- CMD: the exit status of CMD";
 
 /// Delays, fails or flags the network sends of chosen processes, and shows what
 /// it did.
@@ -125,8 +126,8 @@ pub enum Sub {
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// Take longer to measure what a send costs with each hook, and try how
-    /// exact the engine's delays are.
+    /// Take longer to measure what a send costs with each hook and how exact
+    /// the delays of each engine are, and be more exact.
     #[arg(long)]
     pub measure: bool,
     /// Show instead what the Go program of this process is: its version, where

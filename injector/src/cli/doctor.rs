@@ -13,7 +13,7 @@ use crate::{
     daemon::Format,
     kernel::{
         Kernel,
-        doctor::{self, Bench, Diagnosis, Effort, Measured, Quick},
+        doctor::{Bench, Diagnosis, Effort, Rules},
         host::Host,
         mounts::HostMounts,
     },
@@ -21,8 +21,8 @@ use crate::{
     plan::{Delay, Fault, Filter, Over, Probability, Rule, When, compile, quantile},
 };
 
-/// The delay that the spin engine is measured with.
-const SPIN: Duration = Duration::from_millis(1);
+/// The delay that the engines are measured with.
+const DELAY: Duration = Duration::from_millis(1);
 /// Only the client that is measured becomes a target.
 const MAX_TARGETS: u32 = 1;
 /// Exit status when the kernel cannot do it.
@@ -38,23 +38,21 @@ pub fn run(flags: &Doctor) -> Result<u8> {
         Ok(()) => Kernel::load(MAX_TARGETS),
         Err(error) => Err(anyhow::Error::msg(error.to_string())),
     };
-    let mut quick = match &mut kernel {
-        Ok(kernel) if !flags.measure => {
-            Some(Quick::new(kernel, &compile::compile(&observing(), 0, 0))?)
+    let (diagnosis, measured) = match &mut kernel {
+        Ok(kernel) => {
+            let effort = if flags.measure {
+                Effort::THOROUGH
+            } else {
+                Effort::QUICK
+            };
+            let examined = Bench::new(kernel, rules()?, effort)
+                .and_then(|mut bench| Diagnosis::examine(host, kernel, &mut bench, progress));
+            if stderr().is_terminal() {
+                eprint!("\r\x1b[K");
+            }
+            examined.context("cannot measure")?
         }
-        _ => None,
-    };
-    let diagnosis = Diagnosis::new(
-        host,
-        kernel.as_mut().map_err(|error| &*error),
-        quick.as_mut(),
-    )
-    .context("cannot measure")?;
-    let measured = match &mut kernel {
-        Ok(kernel) if flags.measure && diagnosis.chosen.is_some() => {
-            Some(measure(kernel, &diagnosis)?)
-        }
-        _ => quick.and_then(Quick::finish),
+        Err(error) => (Diagnosis::without_kernel(host, error), None),
     };
 
     let mut out = stdout().lock();
@@ -70,9 +68,9 @@ pub fn run(flags: &Doctor) -> Result<u8> {
     })
 }
 
-/// A rule that changes nothing.
-fn observing() -> Rule {
-    Rule {
+/// One rule that changes nothing, and the same with a delay.
+fn rules() -> Result<Rules> {
+    let observing = Rule {
         operations: vec![Operation::Send],
         filter: Filter::default(),
         when: When::ALWAYS,
@@ -80,15 +78,11 @@ fn observing() -> Rule {
         fault: Fault::default(),
         threshold: None,
         over: Over::Flag,
-        max_delay: SPIN,
+        max_delay: DELAY,
         blocking_only: false,
-    }
-}
-
-fn measure(kernel: &mut Kernel, diagnosis: &Diagnosis) -> Result<Measured> {
-    let observing = observing();
-    let delay = Delay::Fixed(SPIN);
-    let table = quantile::table(&delay, SPIN, |path| std::fs::read_to_string(path))?;
+    };
+    let delay = Delay::Fixed(DELAY);
+    let table = quantile::table(&delay, DELAY, |path| std::fs::read_to_string(path))?;
     let delaying = Rule {
         fault: Fault {
             delay: Some(delay),
@@ -96,16 +90,12 @@ fn measure(kernel: &mut Kernel, diagnosis: &Diagnosis) -> Result<Measured> {
         },
         ..observing.clone()
     };
-    let bench = Bench {
+    Ok(Rules {
         observing: compile::compile(&observing, 0, 0),
-        delaying: (compile::compile(&delaying, 0, 0), &table),
-        asked: SPIN,
-    };
-    let measured = doctor::measure(kernel, &diagnosis.working(), &bench, progress);
-    if stderr().is_terminal() {
-        eprint!("\r\x1b[K");
-    }
-    measured.context("cannot measure")
+        delaying: compile::compile(&delaying, 0, 0),
+        table,
+        asked: DELAY,
+    })
 }
 
 /// In place on a terminal, one line elsewhere.

@@ -7,8 +7,9 @@ use injector_ebpf::Mode;
 
 use super::args::Run;
 use crate::{
+    clock,
     daemon::{Job, Verbosity, command::Command, run as run_job},
-    kernel::{clock, engine::EngineChoice, host::Host, lock::ActingLock, mounts::HostMounts},
+    kernel::{engine::EngineChoice, host::Host, lock::ActingLock, mounts::HostMounts},
     plan::{Fault, Filter, Limits, Plan, Rule},
     target::{
         Selector, Tracker, process::Process, protection::check_breadth, selector::cgroup_path,
@@ -44,7 +45,8 @@ pub fn run(flags: Run) -> Result<u8> {
         check_selector(&selector, flags.allow_broad)?;
         None
     } else {
-        let command = Command::prepare(&flags.command, &mounts)?;
+        let needs_parent = flags.engine != EngineChoice::Spin && !Host::read().finds_tasks();
+        let command = Command::prepare(&flags.command, &mounts, needs_parent)?;
         selector = Selector {
             pids: vec![command.pid()],
             children: true,

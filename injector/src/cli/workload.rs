@@ -13,15 +13,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use nix::time::{ClockId, clock_gettime};
 
 use super::args::Workload;
 
 /// Bytes per send.
 const MESSAGE: [u8; 64] = [b'x'; 64];
 
-/// Waits for a line on stdin, sends, and prints `SENDS NANOSECONDS` for the
-/// sends alone.
+/// Waits for a line on stdin, sends, and prints `SENDS NANOSECONDS CPU`: the
+/// time of the sends alone, and the CPU time of the thread meanwhile.
 pub fn run(flags: &Workload) -> Result<u8> {
+    // What it was started as, `exe`, would say nothing in a table.
+    rustix::thread::set_name(c"injector-client")?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on loopback")?;
     let mut client = TcpStream::connect(listener.local_addr()?).context("cannot connect")?;
     client.set_nodelay(true)?;
@@ -41,6 +44,7 @@ pub fn run(flags: &Workload) -> Result<u8> {
         let _ = std::io::stdin().read_line(&mut String::new());
         stopped.store(true, Ordering::Relaxed);
     });
+    let cpu = thread_cpu_ns()?;
     let mut sends = 0;
     let mut busy = std::time::Duration::ZERO;
     while !stop.load(Ordering::Relaxed) && (flags.sends == 0 || sends < flags.sends) {
@@ -52,6 +56,12 @@ pub fn run(flags: &Workload) -> Result<u8> {
             thread::sleep(flags.gap);
         }
     }
-    println!("{sends} {}", busy.as_nanos());
+    let cpu = thread_cpu_ns()? - cpu;
+    println!("{sends} {} {cpu}", busy.as_nanos());
     Ok(0)
+}
+
+fn thread_cpu_ns() -> Result<u64> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("cannot read CPU time")?;
+    Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }

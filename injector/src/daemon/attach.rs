@@ -8,19 +8,20 @@ use injector_ebpf::{Hook, Operation};
 use super::{run::Job, sink::Sink};
 use crate::{
     kernel::{
-        HookChoice, Kernel,
-        engine::{EngineChoice, NoSleep, Way},
+        Kernel,
+        engine::{self, EngineChoice, NoSleep, Way},
         hooks::HookError,
-        host::Host,
+        host::{Host, NotInList},
+        sleep::{Refused, Sends},
     },
-    plan::{Delay, Limits, Plan, duration::compact},
+    plan::{Delay, Plan, duration::compact},
     sleeper::Sleeper,
 };
 
 /// A hook that could not be attached.
 #[derive(Debug, thiserror::Error)]
 #[error("no hook for sends works on this kernel:{}\nrun `injector doctor` for what would change that", reasons(.0))]
-pub struct NoHook(Vec<(Hook, HookError)>);
+pub struct NoHook(Refused);
 
 fn reasons(refused: &[(Hook, HookError)]) -> String {
     refused.iter().fold(String::new(), |text, (hook, error)| {
@@ -39,13 +40,9 @@ pub enum NoErrorHook {
     Refused(HookError),
     /// The program would be attached and never called.
     #[error(
-        "--error, and --on other than send, need BPF LSM, and bpf is not in the LSM list of this \
-         kernel ({list}); boot with lsm={list},bpf on the kernel command line"
+        "--error, and --on other than send, need BPF LSM, and {0}; {remedy}", remedy = .0.remedy()
     )]
-    NotInList {
-        /// The list.
-        list: String,
-    },
+    NotInList(NotInList),
     /// Nothing would see the sends that are not failed.
     #[error(
         "failing sends needs BPF LSM with the kprobe or fentry hook beside it, and only \
@@ -59,7 +56,10 @@ pub enum NoErrorHook {
 
 /// `--engine sleep` where threads cannot sleep.
 #[derive(Debug, thiserror::Error)]
-#[error("the sleep engine does not work here: {0}; --engine spin does, up to --max-spin")]
+#[error(
+    "the sleep engine does not work here: {}; --engine spin does, up to --max-spin",
+    .0.advice()
+)]
 pub struct NoSleepEngine(NoSleep);
 
 /// The engine of a run.
@@ -85,16 +85,19 @@ impl Engine {
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Spin => "spin",
-            Self::Sleep { .. } => "sleep",
+            Self::Spin => engine::SPIN,
+            Self::Sleep { .. } => engine::SLEEP,
         }
     }
 
     /// What it does, for the summary.
-    pub fn describe(&self, limits: &Limits) -> String {
+    pub fn describe(&self, plan: &Plan) -> String {
         match self {
-            Self::Spin => format!("spin, at most {} for one send", compact(limits.max_spin)),
-            Self::Sleep { way, .. } => format!("sleep, {}", way.describe()),
+            Self::Spin => format!(
+                "spin, at most {} for one call",
+                compact(plan.limits.max_spin)
+            ),
+            Self::Sleep { way, .. } => format!("sleep, {}", way.describe(&operations(plan))),
         }
     }
 
@@ -139,45 +142,44 @@ pub struct Attached {
 
 /// Attaches everything, or nothing.
 pub fn attach(job: &Job, kernel: &mut Kernel) -> Result<Attached> {
-    let mut notes = Vec::new();
-    let mut hook = Hook::Lsm;
-    let mut wants_sleep = job.engine != EngineChoice::Spin && delays(&job.plan);
-    if job.plan.is_about(Operation::Send) {
-        let (best, passed_over) = sends(job.hook, wants_sleep, kernel)?;
-        hook = best;
-        for (better, why) in passed_over {
-            notes.push(format!("hook {} is not used: {why}", better.name()));
-        }
+    let wants_sleep = job.engine != EngineChoice::Spin && delays(&job.plan);
+    let Sends {
+        hook,
+        passed_over,
+        mut way,
+    } = sends(job, wants_sleep, kernel)?;
+    let mut notes: Vec<String> = passed_over
+        .into_iter()
+        .map(|(better, why)| format!("hook {} is not used: {why}", better.name()))
+        .collect();
+
+    let sleeps_in_lsm = matches!(way, Some(Ok(Way::Lsm)));
+    let mut lsm = attach_lsm(job, hook, sleeps_in_lsm, kernel);
+    if sleeps_in_lsm && let Err(NoErrorHook::Refused(error)) = lsm {
+        // The programs that never sleep may be accepted, or not be needed.
+        kernel.detach(Hook::Lsm);
+        way = Some(Err(error.into()));
+        lsm = attach_lsm(job, hook, false, kernel);
     }
-    let way = Way::beside(hook);
-    let mut refused = None;
-    if wants_sleep && let Err(why) = kernel.check_sleep(way) {
-        refused = Some(why);
-        wants_sleep = false;
-    }
-    if let Err(error) = lsm(job, hook, wants_sleep && way == Way::Lsm, kernel) {
+    if let Err(error) = lsm {
         // What shadow mode only imagines need not be possible here.
         if job.plan.acts() || hook == Hook::Lsm {
             return Err(error.into());
         }
         notes.push(format!("a run that acts would be refused here: {error}"));
     }
-    let engine = match refused {
-        None if wants_sleep => match serve(kernel) {
-            Ok(sleeper) => Engine::Sleep { way, sleeper },
-            Err(error) => {
-                refused = Some(NoSleep::NoServer(format!("{error:#}")));
-                Engine::Spin
-            }
-        },
-        _ => Engine::Spin,
-    };
-    if let Some(why) = refused {
-        if job.engine == EngineChoice::Sleep {
+
+    let engine = match way.map(|way| Ok((way?, kernel.start_sleeper()?))) {
+        Some(Ok((way, sleeper))) => Engine::Sleep { way, sleeper },
+        Some(Err(why)) if job.engine == EngineChoice::Sleep => {
             return Err(NoSleepEngine(why).into());
         }
-        notes.push(format!("engine sleep is not used: {why}"));
-    }
+        Some(Err(why)) => {
+            notes.push(format!("engine sleep is not used: {}", why.advice()));
+            Engine::Spin
+        }
+        None => Engine::Spin,
+    };
     if matches!(engine, Engine::Spin) && delays(&job.plan) {
         notes.extend(spin_costs(&job.plan));
     }
@@ -190,20 +192,18 @@ pub fn attach(job: &Job, kernel: &mut Kernel) -> Result<Attached> {
 
 /// Attaches the LSM hooks that the plan needs beside `hook`: to sleep, to fail
 /// calls, and to see calls other than sends.
-fn lsm(job: &Job, hook: Hook, sleeps: bool, kernel: &mut Kernel) -> Result<(), NoErrorHook> {
+fn attach_lsm(job: &Job, hook: Hook, sleeps: bool, kernel: &mut Kernel) -> Result<(), NoErrorHook> {
     let fails = job.plan.needs_error_hook();
-    let wanted: Vec<Operation> = Operation::ALL
-        .iter()
-        .map(|(operation, _, _)| *operation)
-        .filter(|operation| job.plan.is_about(*operation))
+    let wanted: Vec<Operation> = operations(&job.plan)
+        .into_iter()
         .filter(|operation| fails || sleeps || *operation != Operation::Send)
         .collect();
     if wanted.is_empty() {
         return Ok(());
     }
-    if let Some(list) = Host::read().lsms_without_bpf() {
-        return Err(NoErrorHook::NotInList { list });
-    }
+    Host::read()
+        .check_lsm_list()
+        .map_err(NoErrorHook::NotInList)?;
     // The LSM hook would be taken for a nested call of the send that the
     // tracepoints follow.
     if hook == Hook::Tracepoint && wanted.contains(&Operation::Send) {
@@ -250,30 +250,20 @@ fn delays(plan: &Plan) -> bool {
     plan.acts() && plan.rules.iter().any(|rule| rule.fault.delay.is_some())
 }
 
-type PassedOver = Vec<(Hook, HookError)>;
-
-/// The hook for sends. Tracepoints that let threads sleep are other programs
-/// than those that do not; if the kernel refuses them, it gets the latter.
-fn sends(
-    choice: HookChoice,
-    sleeps: bool,
-    kernel: &mut Kernel,
-) -> Result<(Hook, PassedOver), NoHook> {
-    if sleeps
-        && kernel.check_sleep(Way::TaskWork).is_ok()
-        && let Ok(attached) = kernel.attach_sends(choice, true)
-    {
-        return Ok(attached);
-    }
-    kernel.attach_sends(choice, false).map_err(NoHook)
+/// What calls the plan is about.
+fn operations(plan: &Plan) -> Vec<Operation> {
+    let all = Operation::ALL.iter().map(|(operation, _, _)| *operation);
+    all.filter(|operation| plan.is_about(*operation)).collect()
 }
 
-fn serve(kernel: &mut Kernel) -> Result<Sleeper> {
-    let (sleeps, control) = kernel.sleep_maps()?;
-    let sleeper = Sleeper::start(sleeps, control)?;
-    kernel.set_control(|control| {
-        control.holder_pid = sleeper.holder_pid.into();
-        control.holder_address = sleeper.address;
-    })?;
-    Ok(sleeper)
+/// The hook for sends; none is needed for other calls, whose LSM hooks see them.
+fn sends(job: &Job, wants_sleep: bool, kernel: &mut Kernel) -> Result<Sends, NoHook> {
+    if job.plan.is_about(Operation::Send) {
+        return kernel.attach_sends(job.hook, wants_sleep).map_err(NoHook);
+    }
+    Ok(Sends {
+        hook: Hook::Lsm,
+        passed_over: Vec::new(),
+        way: wants_sleep.then(|| kernel.check_sleep(Way::Lsm).map(|()| Way::Lsm)),
+    })
 }

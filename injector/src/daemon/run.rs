@@ -24,8 +24,9 @@ use super::{
     sink::{Format, Sink, Verbosity},
 };
 use crate::{
+    clock,
     explain::{Summary, Totals},
-    kernel::{HookChoice, Kernel, clock, engine::EngineChoice},
+    kernel::{HookChoice, Kernel, engine::EngineChoice},
     output::{RunInfo, mode_name},
     plan::{Plan, compile},
     target::{
@@ -115,8 +116,11 @@ impl TargetTable for Table<'_> {
 }
 
 impl Run {
-    fn start(job: Job) -> Result<Self> {
+    fn start(mut job: Job) -> Result<Self> {
         let mut kernel = Kernel::load(job.max_targets)?;
+        if let Some(parent) = job.command.as_mut().and_then(Command::take_parent) {
+            kernel.set_parent(parent);
+        }
         kernel.forward_log()?;
         let sends = crate::stream::Events::new(kernel.take_sends()?);
         let lifecycle = crate::stream::Events::new(kernel.take_lifecycle()?);
@@ -475,7 +479,7 @@ impl Run {
             mode: self.job.plan.mode,
             seed: self.job.plan.seed,
             hook: self.hook.name().to_owned(),
-            engine: self.engine.describe(&self.job.plan.limits),
+            engine: self.engine.describe(&self.job.plan),
             ended: ending.to_string(),
             start_ns: self.start_ns,
             elapsed,

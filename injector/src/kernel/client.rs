@@ -8,6 +8,15 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+/// What its sends took, each on average.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Time, in nanoseconds.
+    pub ns: u64,
+    /// CPU time of the thread that sends, in nanoseconds.
+    pub cpu_ns: u64,
+}
+
 /// A child process that sends to itself; it ends when this is dropped.
 pub struct Client {
     child: Child,
@@ -55,15 +64,16 @@ impl Client {
         writeln!(self.stdin).context("cannot talk to the built-in client")
     }
 
-    /// Lets it send, to its end; nanoseconds per send.
-    pub fn send(mut self) -> Result<u64> {
+    /// Lets it send, to its end.
+    pub fn send(mut self) -> Result<Sent> {
         self.go()?;
         let line = self.line()?;
-        let mut numbers = line.split(' ').map(str::parse::<u64>);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(sends)), Some(Ok(busy_ns))) if sends == self.sends => {
-                Ok((busy_ns + sends / 2) / sends.max(1))
-            }
+        let numbers: Vec<u64> = line.split(' ').flat_map(str::parse).collect();
+        match numbers[..] {
+            [sends, busy_ns, cpu_ns] if sends == self.sends && sends > 0 => Ok(Sent {
+                ns: (busy_ns + sends / 2) / sends,
+                cpu_ns: (cpu_ns + sends / 2) / sends,
+            }),
             _ => bail!("the built-in client ended early ({line:?})"),
         }
     }

@@ -1,9 +1,18 @@
 //! Which engine makes threads wait, and why the better one does not.
 
-use injector_ebpf::{Hook, Kfunc, TASK_FROM_PID, TASK_RELEASE, TASK_WORK_SCHEDULE};
+use injector_ebpf::{Hook, Kfunc, Operation, TASK_FROM_PID, TASK_RELEASE, TASK_WORK_SCHEDULE};
 use thiserror::Error;
 
-use super::{hooks::HookError, host::Host, kfunc::Kfuncs};
+use super::{
+    hooks::{self, HookError},
+    host::{Host, NotInList},
+    kfunc::Kfuncs,
+};
+
+/// The engine that burns CPU time, as it is shown.
+pub const SPIN: &str = "spin";
+/// The engine that does not.
+pub const SLEEP: &str = "sleep";
 
 /// Which engine to use for delays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -45,22 +54,35 @@ impl Way {
     }
 
     /// Whether this kernel has what it needs, as far as can be told without
-    /// loading anything.
-    pub fn check(self, kfuncs: &Kfuncs) -> Result<(), NoSleep> {
-        if let Some(name) = kfuncs.missing(self.kfuncs()) {
-            return Err(NoSleep::NoKfunc(name));
+    /// loading anything. `is_parent`: the holder is an ancestor of all targets.
+    pub fn check(self, kfuncs: &Kfuncs, is_parent: bool) -> Result<(), NoSleep> {
+        let climbs = is_parent && self == Self::Lsm;
+        if !climbs && let Some(name) = kfuncs.missing(self.kfuncs()) {
+            return Err(NoSleep::NoKfunc { name, way: self });
         }
-        match (self, Host::read().lsms_without_bpf()) {
-            (Self::Lsm, Some(list)) => Err(NoSleep::NotInList { list }),
-            _ => Ok(()),
+        if self == Self::Lsm {
+            Host::read().check_lsm_list()?;
+        }
+        Ok(())
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lsm => "lsm",
+            Self::TaskWork => "task_work",
         }
     }
 
-    /// What it is, in words.
-    pub fn describe(self) -> &'static str {
+    /// When and where calls of these kinds sleep, in words.
+    pub fn describe(self, operations: &[Operation]) -> String {
         match self {
-            Self::Lsm => "before the send, in the LSM hook socket_sendmsg",
-            Self::TaskWork => "after the send, on the way back to the caller",
+            Self::Lsm => {
+                let names = hooks::lsm_names(operations);
+                let hooks = if names.len() == 1 { "hook" } else { "hooks" };
+                format!("before the call, in the LSM {hooks} {}", names.join(", "))
+            }
+            Self::TaskWork => "after the send, on the way back to the caller".to_owned(),
         }
     }
 }
@@ -69,23 +91,76 @@ impl Way {
 #[derive(Debug, Error)]
 pub enum NoSleep {
     /// An old kernel.
-    #[error(
-        "this kernel has no {0} (Linux 6.12 has what the LSM hook needs, 6.18 what tracepoints need)"
-    )]
-    NoKfunc(&'static str),
-    /// The LSM program would be attached and never called.
-    #[error(
-        "bpf is not in the LSM list of this kernel ({list}); boot with lsm={list},bpf on the \
-         kernel command line"
-    )]
-    NotInList {
-        /// The list.
-        list: String,
+    #[error("this kernel has no {name}")]
+    NoKfunc {
+        /// The kernel function.
+        name: &'static str,
+        /// What needs it.
+        way: Way,
     },
+    /// The LSM program would be attached and never called.
+    #[error(transparent)]
+    NotInList(#[from] NotInList),
     /// The kernel refuses a program.
     #[error(transparent)]
     Refused(#[from] HookError),
     /// Server or holder.
     #[error("{0}")]
     NoServer(String),
+}
+
+impl NoSleep {
+    /// What would change it, when that does not depend on what the kernel said.
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::NoKfunc { way: Way::Lsm, .. } => Some(
+                "boot Linux 6.12 or later, or start the program with `injector … -- CMD`"
+                    .to_owned(),
+            ),
+            Self::NoKfunc {
+                way: Way::TaskWork, ..
+            } => Some(
+                "boot Linux 6.18 or later, or a kernel from 6.12 on that accepts fentry or kprobe"
+                    .to_owned(),
+            ),
+            Self::NotInList(list) => Some(list.remedy()),
+            Self::Refused(_) | Self::NoServer(_) => None,
+        }
+    }
+
+    /// The reason, and the remedy if there is one, as one clause.
+    pub fn advice(&self) -> String {
+        match self.remedy() {
+            Some(remedy) => format!("{self}; {remedy}"),
+            None => self.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_name_what_is_hooked() {
+        assert_eq!(
+            Way::Lsm.describe(&[Operation::Send]),
+            "before the call, in the LSM hook socket_sendmsg"
+        );
+        assert_eq!(
+            Way::Lsm.describe(&[Operation::Connect, Operation::Accept]),
+            "before the call, in the LSM hooks socket_connect, socket_accept"
+        );
+    }
+
+    #[test]
+    fn advice_names_what_is_missing_and_what_would_do() {
+        let missing = |way| NoSleep::NoKfunc { name: "f", way }.advice();
+        assert!(missing(Way::Lsm).contains("no f; boot Linux 6.12"));
+        assert!(missing(Way::TaskWork).contains("no f; boot Linux 6.18"));
+        let list = NotInList("yama".to_owned());
+        assert!(NoSleep::from(list).advice().contains("lsm=yama,bpf"));
+        let server = NoSleep::NoServer("cannot open /dev/fuse".to_owned());
+        assert_eq!(server.advice(), "cannot open /dev/fuse");
+    }
 }

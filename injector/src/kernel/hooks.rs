@@ -160,6 +160,14 @@ pub fn attach(
     result
 }
 
+/// The LSM hooks of these operations, as the kernel calls them.
+pub fn lsm_names(operations: &[Operation]) -> Vec<&'static str> {
+    let wanted = LSM
+        .iter()
+        .filter(|hook| operations.contains(&hook.operation));
+    wanted.map(|hook| hook.name).collect()
+}
+
 /// Follows processes that fork, execute and end.
 pub fn attach_lifecycle(ebpf: &mut Ebpf, aya_btf: &AyaBtf) -> Result<(), HookError> {
     for (program, tracepoint) in LIFECYCLE {

@@ -44,6 +44,19 @@ impl HostError {
     }
 }
 
+/// BPF LSM hooks can be attached and are never called. Holds the list, as the
+/// kernel writes it.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("`bpf` is not in the LSM list of this kernel ({0})")]
+pub struct NotInList(pub String);
+
+impl NotInList {
+    /// What would change it.
+    pub fn remedy(&self) -> String {
+        format!("boot with `lsm={},bpf` on the kernel command line", self.0)
+    }
+}
+
 /// Facts about the host.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -111,10 +124,18 @@ impl Host {
         Ok(())
     }
 
-    /// The LSM list when it is known and lacks `bpf`, as the kernel writes it.
-    pub fn lsms_without_bpf(&self) -> Option<String> {
-        let lsms = self.lsms.as_ref()?;
-        (!lsms.iter().any(|lsm| lsm == "bpf")).then(|| lsms.join(","))
+    /// Whether programs can find a task by its process id: `bpf_task_from_pid`
+    /// [kernel/bpf/helpers.c] is there since 6.2.
+    pub fn finds_tasks(&self) -> bool {
+        self.version >= (6, 2)
+    }
+
+    /// Whether BPF LSM hooks are called, unless that is unknown.
+    pub fn check_lsm_list(&self) -> Result<(), NotInList> {
+        match &self.lsms {
+            Some(lsms) if !lsms.iter().any(|lsm| lsm == "bpf") => Err(NotInList(lsms.join(","))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether lockdown keeps BPF trampolines (fentry, fexit, LSM) out.

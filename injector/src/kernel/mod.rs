@@ -3,7 +3,6 @@
 
 pub mod btf;
 pub mod client;
-pub mod clock;
 pub mod doctor;
 pub mod engine;
 pub mod hooks;
@@ -13,6 +12,7 @@ pub mod lock;
 pub mod log;
 pub mod mounts;
 mod offsets;
+pub mod sleep;
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},
@@ -22,19 +22,15 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Btf as AyaBtf, Ebpf, EbpfLoader,
-    maps::{Array, HashMap, IterableMap as _, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
 use injector_ebpf::{
     Budget, Control, Hook, InFlight, MARGIN_CLASSES, Margins, Operation, QuantileTable, Rule,
-    Setup, Sleep, Stats, Target,
+    Setup, Sleep, Stats, TASK_FROM_PID, Target,
 };
 
-use self::{
-    btf::Btf,
-    engine::{NoSleep, Way},
-    hooks::HookError,
-    kfunc::Kfuncs,
-};
+use self::{btf::Btf, hooks::HookError, kfunc::Kfuncs};
+use crate::{clock, sleeper::parent::Parent};
 
 /// Bytes that may wait in the send ring before a record wakes the daemon: half
 /// of its 16 MiB, so that it is woken while there is still room.
@@ -72,14 +68,12 @@ impl HookChoice {
     }
 }
 
-/// Hooks that were tried and refused.
-pub type Refused = Vec<(Hook, HookError)>;
-
 /// The loaded object with its maps.
 pub struct Kernel {
     ebpf: Ebpf,
     btf: Btf,
     aya_btf: AyaBtf,
+    parent: Option<Parent>,
     kfuncs: Kfuncs,
     control: Control,
     targets: HashMap<MapData, u32, Target>,
@@ -102,12 +96,13 @@ impl Kernel {
         let aya_btf = std::thread::spawn(AyaBtf::from_sys_fs);
         let mut loader = EbpfLoader::new();
         let btf = Btf::from_kernel()?;
+        let mut object = OBJECT.to_vec();
+        let kfuncs = Kfuncs::put_into(&mut object, &btf)?;
         let setup = Setup {
             offsets: offsets::resolve(&btf)?,
             own_tgid: std::process::id(),
+            holder_is_ancestor: kfuncs.missing(&[TASK_FROM_PID]).is_some().into(),
         };
-        let mut object = OBJECT.to_vec();
-        let kfuncs = Kfuncs::put_into(&mut object, &btf)?;
         let mut ebpf = loader
             .override_global("SETUP", &setup, true)
             .map_max_entries("TARGETS", max_targets)
@@ -125,6 +120,7 @@ impl Kernel {
         Ok(Self {
             sleeps: Array::try_from(take(&mut ebpf, "SLEEPS")?)?,
             kfuncs,
+            parent: None,
             _margins: margins,
             targets: HashMap::try_from(take(&mut ebpf, "TARGETS")?)?,
             rules: Array::try_from(take(&mut ebpf, "RULES")?)?,
@@ -143,35 +139,13 @@ impl Kernel {
         })
     }
 
-    /// Attaches the first candidate that this kernel accepts. The answer names
-    /// it, and why each better one was passed over.
-    pub fn attach_sends(
-        &mut self,
-        choice: HookChoice,
-        sleeps: bool,
-    ) -> Result<(Hook, Refused), Refused> {
-        let mut refused = Vec::new();
-        for &hook in choice.candidates() {
-            let attached = if sleeps {
-                self.attach_sleepable(hook)
-            } else {
-                self.attach(hook)
-            };
-            match attached {
-                Ok(()) => return Ok((hook, refused)),
-                Err(error) => refused.push((hook, error)),
-            }
-        }
-        Err(refused)
-    }
-
     /// Attaches one hook, or nothing of it.
     pub fn attach(&mut self, hook: Hook) -> Result<(), HookError> {
         hooks::attach(&mut self.ebpf, &self.btf, &self.aya_btf, hook, false)
     }
 
     /// The same, with the programs that let threads sleep, if the hook has any.
-    pub fn attach_sleepable(&mut self, hook: Hook) -> Result<(), HookError> {
+    fn attach_sleepable(&mut self, hook: Hook) -> Result<(), HookError> {
         hooks::attach(&mut self.ebpf, &self.btf, &self.aya_btf, hook, true)
     }
 
@@ -182,21 +156,6 @@ impl Kernel {
         sleeps: bool,
     ) -> Result<(), HookError> {
         hooks::attach_operation(&mut self.ebpf, &self.aya_btf, operation, sleeps)
-    }
-
-    /// Whether threads can sleep in this way, as far as can be told before
-    /// anything is loaded.
-    pub fn check_sleep(&self, way: Way) -> Result<(), NoSleep> {
-        way.check(&self.kfuncs)
-    }
-
-    /// Ids of the maps that the sleep engine's server reads: sleeping threads,
-    /// and control.
-    pub fn sleep_maps(&self) -> Result<(u32, u32)> {
-        Ok((
-            self.sleeps.map().info()?.id(),
-            self.controls.map().info()?.id(),
-        ))
     }
 
     /// Detaches one hook.

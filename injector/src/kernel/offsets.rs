@@ -22,6 +22,7 @@ pub fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
         task_flags: btf.offset("task_struct", "flags")?,
         task_pid: btf.offset("task_struct", "pid")?,
         task_tgid: btf.offset("task_struct", "tgid")?,
+        task_real_parent: btf.offset("task_struct", "real_parent")?,
         task_signal: btf.offset("task_struct", "signal")?,
         task_files: btf.offset("task_struct", "files")?,
         signal_live: btf.offset("signal_struct", "live")?,

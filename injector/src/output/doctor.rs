@@ -8,7 +8,13 @@ use serde::Serialize;
 
 use super::text::wrap;
 use super::units::Time;
-use crate::kernel::doctor::{Diagnosis, Effort, FunctionState, Measured, Price, Reason};
+use crate::kernel::{
+    doctor::{
+        Diagnosis, Effort, EngineDelays, EngineState, FunctionState, Measured, Price, Reason,
+    },
+    engine::Way,
+};
+use injector_ebpf::Operation;
 
 /// Columns of the table.
 const WIDTH: usize = 100;
@@ -27,7 +33,10 @@ pub fn table(
     hooks(&mut text, diagnosis);
     functions(&mut text, &diagnosis.functions);
     match measured {
-        Some(measured) => prices(&mut text, measured),
+        Some(measured) => {
+            prices(&mut text, measured);
+            delays(&mut text, &measured.delays);
+        }
         None => text
             .push_str("\nPrice per send on this host\n  not measured: no hook could be attached\n"),
     }
@@ -84,12 +93,19 @@ fn hooks(text: &mut String, diagnosis: &Diagnosis) {
     let mut previous = [].as_slice();
     for state in &diagnosis.engines {
         row(text, state.name, state.purpose, &state.reasons, previous);
+        if let Some(way) = state.way {
+            line(text, way.describe(&[Operation::Send]));
+        }
         previous = &state.reasons;
     }
-    let _ = match diagnosis.chosen {
-        Some(hook) => writeln!(text, "\nA run without --hook takes {}.", hook.name()),
-        None => writeln!(text, "\nNo hook for sends works here, so no run can start."),
+    let Some(hook) = diagnosis.chosen else {
+        text.push_str("\nNo hook for sends works here, so no run can start.\n");
+        return;
     };
+    let _ = writeln!(text, "\nA run without --hook takes {}.", hook.name());
+    if let Some(engine) = diagnosis.chosen_engine {
+        let _ = writeln!(text, "A run without --engine delays with {engine}.");
+    }
 }
 
 fn row(text: &mut String, name: &str, purpose: &str, reasons: &[Reason], previous: &[Reason]) {
@@ -149,10 +165,10 @@ fn prices(text: &mut String, measured: &Measured) {
         "\nPrice per send on this host: 64 bytes over TCP on loopback, {} rounds of {} sends",
         measured.effort.rounds, measured.sends
     );
-    let baseline = format!("{} ns per send", measured.baseline_ns);
+    let baseline = format!("{} ns per send", measured.prices.baseline_ns);
     fact(text, "no hook", &baseline);
     let column = 36;
-    for price in &measured.hooks {
+    for price in &measured.prices.hooks {
         let _ = writeln!(
             text,
             "{:STATE$}{:column$}{}",
@@ -168,31 +184,37 @@ fn prices(text: &mut String, measured: &Measured) {
         measured.effort.confidence
     );
     if measured.effort == Effort::QUICK {
-        text.push_str(
-            "  `injector doctor --measure` takes longer, is more exact, and tries the engine.\n",
-        );
-    }
-    if let Some(spin) = measured.spin {
-        let _ = writeln!(
-            text,
-            "\nSpin engine on {}, {} sends",
-            spin.hook.name(),
-            spin.count
-        );
-        fact(text, "asked", &Time(spin.asked_ns).to_string());
-        let delivered = format!(
-            "p50 {}, p99 {}, max {}",
-            exact(spin.p50_ns),
-            exact(spin.p99_ns),
-            exact(spin.max_ns)
-        );
-        fact(text, "delivered", &delivered);
+        text.push_str("  `injector doctor --measure` takes longer and is more exact.\n");
     }
 }
 
-/// Three digits would hide what the engine is off by.
-fn exact(ns: u64) -> String {
-    format!("{}.{:03}us", ns / 1_000, ns % 1_000)
+/// Each engine, best first. All were asked for the same, on the same hook.
+fn delays(text: &mut String, delays: &[EngineDelays]) {
+    let Some(first) = delays.first() else {
+        return;
+    };
+    let _ = writeln!(
+        text,
+        "\nDelays on this host: {} each on {}",
+        Time(first.asked_ns),
+        first.hook.name()
+    );
+    for engine in delays {
+        let _ = writeln!(
+            text,
+            "{:STATE$}{} sends, off by p50 {}, p99 {}, max {}; CPU {} each",
+            format!("  {}", engine.engine),
+            engine.count,
+            Time(engine.off_p50_ns),
+            Time(engine.off_p99_ns),
+            Time(engine.off_max_ns),
+            Time(engine.cpu_ns)
+        );
+    }
+    text.push_str(
+        "  Off by: delivered and asked apart, either way. CPU is the sender's, with the send \
+         itself.\n",
+    );
 }
 
 struct Words(Price);
@@ -234,9 +256,11 @@ struct Report<'a> {
     missing_capabilities: &'a [&'static str],
     hooks: Vec<State<'a>>,
     processes: State<'a>,
-    engines: Vec<State<'a>>,
+    engines: Vec<Engine<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     chosen_hook: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen_engine: Option<&'static str>,
     functions: Vec<Function>,
     #[serde(skip_serializing_if = "Option::is_none")]
     measured: Option<Prices>,
@@ -247,6 +271,14 @@ struct State<'a> {
     name: &'static str,
     works: bool,
     reasons: Vec<Because<'a>>,
+}
+
+#[derive(Serialize)]
+struct Engine<'a> {
+    #[serde(flatten)]
+    state: State<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    way: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -271,8 +303,7 @@ struct Prices {
     sends_per_round: u64,
     baseline_ns: u64,
     hooks: Vec<HookPrices>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spin: Option<Spin>,
+    engines: Vec<Exactness>,
 }
 
 #[derive(Serialize)]
@@ -290,13 +321,15 @@ enum Cost {
 }
 
 #[derive(Serialize)]
-struct Spin {
+struct Exactness {
+    engine: &'static str,
     hook: &'static str,
-    sends: u64,
     asked_ns: u64,
-    p50_ns: u64,
-    p99_ns: u64,
-    max_ns: u64,
+    delays: u64,
+    off_p50_ns: u64,
+    off_p99_ns: u64,
+    off_max_ns: u64,
+    cpu_ns: u64,
 }
 
 impl<'a> Report<'a> {
@@ -315,10 +348,9 @@ impl<'a> Report<'a> {
                 .map(|state| State::new(state.hook.name(), &state.reasons))
                 .collect(),
             processes: State::new("processes", &diagnosis.processes),
-            engines: engines
-                .map(|state| State::new(state.name, &state.reasons))
-                .collect(),
+            engines: engines.map(Engine::new).collect(),
             chosen_hook: diagnosis.chosen.map(injector_ebpf::Hook::name),
+            chosen_engine: diagnosis.chosen_engine,
             functions: diagnosis.functions.iter().map(Function::new).collect(),
             measured: measured.map(Prices::new),
         }
@@ -335,6 +367,15 @@ impl<'a> State<'a> {
             name,
             works: reasons.is_empty(),
             reasons: reasons.iter().map(because).collect(),
+        }
+    }
+}
+
+impl<'a> Engine<'a> {
+    fn new(state: &'a EngineState) -> Self {
+        Self {
+            state: State::new(state.name, &state.reasons),
+            way: state.way.map(Way::name),
         }
     }
 }
@@ -362,16 +403,24 @@ impl Prices {
         Self {
             rounds: measured.effort.rounds,
             sends_per_round: measured.sends,
-            baseline_ns: measured.baseline_ns,
-            hooks: measured.hooks.iter().map(hook).collect(),
-            spin: measured.spin.map(|spin| Spin {
-                hook: spin.hook.name(),
-                sends: spin.count,
-                asked_ns: spin.asked_ns,
-                p50_ns: spin.p50_ns,
-                p99_ns: spin.p99_ns,
-                max_ns: spin.max_ns,
-            }),
+            baseline_ns: measured.prices.baseline_ns,
+            hooks: measured.prices.hooks.iter().map(hook).collect(),
+            engines: measured.delays.iter().map(Exactness::new).collect(),
+        }
+    }
+}
+
+impl Exactness {
+    fn new(engine: &EngineDelays) -> Self {
+        Self {
+            engine: engine.engine,
+            hook: engine.hook.name(),
+            asked_ns: engine.asked_ns,
+            delays: engine.count,
+            off_p50_ns: engine.off_p50_ns,
+            off_p99_ns: engine.off_p99_ns,
+            off_max_ns: engine.off_max_ns,
+            cpu_ns: engine.cpu_ns,
         }
     }
 }
@@ -401,7 +450,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::kernel::doctor::{EngineState, HookPrice, HookState, SpinAccuracy};
+    use crate::kernel::doctor::{HookPrice, HookState, Prices as HookCosts};
+    use crate::kernel::engine::{SLEEP, SPIN};
     use crate::kernel::host::Host;
 
     const DOC: &str = include_str!("../../../docs/json.md");
@@ -445,12 +495,22 @@ mod tests {
                 hook(Hook::Lsm, locked),
             ],
             processes: vec![],
-            engines: vec![EngineState {
-                name: "error",
-                purpose: "fails a send",
-                reasons: reason("it acts in the lsm hook, which does not work", None),
-            }],
+            engines: vec![
+                EngineState {
+                    name: SLEEP,
+                    purpose: "delays a send",
+                    way: Some(Way::TaskWork),
+                    reasons: vec![],
+                },
+                EngineState {
+                    name: "error",
+                    purpose: "fails a send",
+                    way: None,
+                    reasons: reason("it acts in the lsm hook, which does not work", None),
+                },
+            ],
             chosen: Some(Hook::Kprobe),
+            chosen_engine: Some(SLEEP),
             functions: SEND_FUNCTIONS
                 .iter()
                 .map(|function| FunctionState {
@@ -465,24 +525,40 @@ mod tests {
         Measured {
             effort: Effort::THOROUGH,
             sends: 15_000,
-            baseline_ns: 3_912,
-            hooks: vec![HookPrice {
-                hook: Hook::Kprobe,
-                bystander: Price::BelowNoise { noise_ns: 31 },
-                target: Price::Measured {
-                    ns: 1_204,
-                    low_ns: 1_150,
-                    high_ns: 1_333,
+            prices: HookCosts {
+                baseline_ns: 3_912,
+                hooks: vec![HookPrice {
+                    hook: Hook::Kprobe,
+                    bystander: Price::BelowNoise { noise_ns: 31 },
+                    target: Price::Measured {
+                        ns: 1_204,
+                        low_ns: 1_150,
+                        high_ns: 1_333,
+                    },
+                }],
+            },
+            delays: vec![
+                EngineDelays {
+                    engine: SLEEP,
+                    hook: Hook::Kprobe,
+                    asked_ns: 1_000_000,
+                    count: 300,
+                    off_p50_ns: 1_250,
+                    off_p99_ns: 41_000,
+                    off_max_ns: 1_081_006,
+                    cpu_ns: 131_000,
                 },
-            }],
-            spin: Some(SpinAccuracy {
-                hook: Hook::Kprobe,
-                asked_ns: 1_000_000,
-                count: 200,
-                p50_ns: 1_000_089,
-                p99_ns: 1_004_220,
-                max_ns: 1_081_006,
-            }),
+                EngineDelays {
+                    engine: SPIN,
+                    hook: Hook::Kprobe,
+                    asked_ns: 1_000_000,
+                    count: 299,
+                    off_p50_ns: 89,
+                    off_p99_ns: 4_220,
+                    off_max_ns: 81_006,
+                    cpu_ns: 1_004_000,
+                },
+            ],
         }
     }
 
@@ -509,12 +585,14 @@ mod tests {
             "because kernel lockdown=integrity keeps",
             "→ boot without `lockdown=`",
             "for the same reason",
-            "A run without --hook takes kprobe.",
+            "after the send, on the way back to the caller",
+            "A run without --hook takes kprobe.\nA run without --engine delays with sleep.\n",
             "tcp_sendpage (gone in 6.5)",
             "3912 ns per send",
             "bystander below noise (±31 ns)",
             "target +1204 ns (1150..1333)",
-            "  asked             1ms\n  delivered         p50 1000.089us, p99",
+            "Delays on this host: 1ms each on kprobe\n  sleep             300 sends, off by p50 ",
+            "  spin              299 sends, off by p50 89ns, p99 4.22us, max 81us; CPU 1ms each",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
@@ -528,7 +606,11 @@ mod tests {
     fn what_was_not_measured_is_not_written() {
         let diagnosis = diagnosis();
         let text = text(&diagnosis, None);
-        assert!(text.contains("not measured: no hook") && !text.contains("Spin engine"));
+        assert!(text.contains("not measured: no hook") && !text.contains("Delays on this host"));
+        let mut no_engine = measured();
+        no_engine.delays.clear();
+        let text = self::text(&diagnosis, Some(&no_engine));
+        assert!(text.contains("3912 ns") && !text.contains("Delays on this host"));
         assert_eq!(value(&diagnosis, None).get("measured"), None);
         let prices = &value(&diagnosis, Some(&measured()))["measured"]["hooks"][0];
         assert_eq!(prices["bystander"], serde_json::json!({"below_ns": 31}));

@@ -37,7 +37,7 @@ pub fn info(mode: Mode) -> RunInfo {
         mode,
         seed: 42,
         hook: "kprobe".to_owned(),
-        engine: "spin, at most 10ms for one send".to_owned(),
+        engine: "spin, at most 10ms for one call".to_owned(),
         ended: "the duration of 10s was over".to_owned(),
         start_ns: START,
         elapsed: Duration::from_secs(10),

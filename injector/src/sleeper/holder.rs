@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::{Write as _, stdout},
     os::fd::AsFd as _,
+    path::Path,
     ptr,
 };
 
@@ -29,7 +30,18 @@ pub fn run(server: u32) -> Result<u8> {
         "the server of the sleep engine is gone"
     );
     // The mount's descriptor cannot be read from; its name can be opened.
-    let file = File::open("/proc/self/fd/0").context("cannot open the sleep engine's file")?;
+    let address = map(Path::new("/proc/self/fd/0"))?;
+    println!("{} {address}", std::process::id());
+    stdout().flush()?;
+    loop {
+        rustix::event::pause();
+    }
+}
+
+/// Maps the file into this process's memory, which must not change from then on;
+/// where it is.
+pub fn map(path: &Path) -> Result<usize> {
+    let file = File::open(path).context("cannot open the sleep engine's file")?;
     // The kernel asks for the size when it is wanted, and a mapping never does.
     let size = file.metadata()?.len();
     ensure!(
@@ -52,9 +64,5 @@ pub fn run(server: u32) -> Result<u8> {
         madvise(address, FILE_SIZE, Advice::Random).context("madvise")?;
         address
     };
-    println!("{} {}", std::process::id(), address as usize);
-    stdout().flush()?;
-    loop {
-        rustix::event::pause();
-    }
+    Ok(address as usize)
 }

@@ -9,6 +9,7 @@
 mod fuse;
 pub mod holder;
 mod mount;
+pub mod parent;
 mod queue;
 pub mod server;
 mod wake;
@@ -25,6 +26,8 @@ use anyhow::{Context as _, Result, bail};
 
 /// First word of the line that says that the holder is there.
 const READY: &str = "ready";
+/// First word of the line that says why there will be none.
+const FAILED: &str = "failed";
 /// One byte to and fro: the server is alive. Its answer has the number of
 /// sleepers behind it.
 const BEAT: u8 = b'b';
@@ -165,10 +168,32 @@ fn hear_ready(socket: &UnixStream) -> Result<(u32, u64)> {
     BufReader::new(socket)
         .read_line(&mut line)
         .context("the server of the sleep engine does not answer")?;
-    let mut words = line.split_whitespace();
-    let (Some(READY), Some(pid), Some(address)) = (words.next(), words.next(), words.next()) else {
+    parse_ready(line.trim_end())
+}
+
+fn parse_ready(line: &str) -> Result<(u32, u64)> {
+    match line.split_once(' ') {
+        Some((FAILED, why)) => bail!("{why}"),
+        Some((READY, numbers)) => {
+            let (pid, address) = numbers.split_once(' ').context("no address")?;
+            Ok((pid.parse()?, address.parse()?))
+        }
         // It has said why on stderr.
-        bail!("the server of the sleep engine has not started");
-    };
-    Ok((pid.parse()?, address.parse()?))
+        _ => bail!("the server of the sleep engine ended before it was ready"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_says_where_the_page_is_or_why_there_is_none() {
+        assert_eq!(parse_ready("ready 12 4096").unwrap(), (12, 4096));
+        let why = parse_ready("failed cannot open /dev/fuse").unwrap_err();
+        assert_eq!(why.to_string(), "cannot open /dev/fuse");
+        for line in ["", "ready", "ready 12", "ready x 1"] {
+            assert!(parse_ready(line).is_err(), "{line}");
+        }
+    }
 }

@@ -27,14 +27,14 @@ use rustix::{
 };
 
 use super::{
-    BEAT, READY,
+    BEAT, FAILED, READY,
     fuse::{self, Request},
     holder::FILE_SIZE,
     mount,
     queue::Queue,
     wake,
 };
-use crate::kernel::clock;
+use crate::clock;
 
 /// How often interrupted threads are looked at.
 const INTERRUPT_TICK_NS: u64 = 10_000_000;
@@ -43,8 +43,22 @@ const LEASE_TICK_NS: u64 = 100_000_000;
 /// Requests read before due answers get their turn.
 const BATCH: usize = 64;
 
+/// Exit status of a server that has told the daemon why there is none.
+const NOT_STARTED: u8 = 1;
+
 /// Serves until whoever started us is gone.
 pub fn run(sleeps: u32, control: u32) -> Result<u8> {
+    match start(sleeps, control) {
+        Ok(mut server) => server.serve().map(|()| 0),
+        Err(error) => {
+            let mut daemon = daemon()?;
+            writeln!(daemon, "{FAILED} {error:#}").context("the daemon is gone")?;
+            Ok(NOT_STARTED)
+        }
+    }
+}
+
+fn start(sleeps: u32, control: u32) -> Result<Server> {
     rustix::thread::set_name(c"injector-server")?;
     // A hung server dies with the daemon, too.
     set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -58,17 +72,22 @@ pub fn run(sleeps: u32, control: u32) -> Result<u8> {
     let _ = rustix::process::setpriority_process(None, -20);
 
     let (device, mount) = mount::open()?;
-    let mut server = Server {
+    Ok(Server {
         device,
-        daemon: UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?),
+        daemon: daemon()?,
         holder: start_holder(mount)?,
         sleeps: map(sleeps, SLEEP_SLOTS as usize * size_of::<Sleep>())?.cast(),
         control: map(control, size_of::<Control>())?.cast(),
         queue: Queue::default(),
         next_look_ns: 0,
-    };
-    server.serve()?;
-    Ok(0)
+    })
+}
+
+/// The socket to the daemon is our stdin.
+fn daemon() -> Result<UnixStream> {
+    Ok(UnixStream::from(
+        std::io::stdin().as_fd().try_clone_to_owned()?,
+    ))
 }
 
 /// Whom it serves, and what it knows of them.

@@ -77,6 +77,11 @@ impl Attached {
         Ok(this)
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// From its start to its first line on stdout; waits for it.
     pub fn first_line(&self) -> Result<Duration> {
         loop {

@@ -30,8 +30,8 @@ const NO_FAULT: &str = "--delay 1ms --probability 0%";
 pub struct Method {
     /// Heading of the table.
     pub title: &'static str,
-    /// Which hooks; those that do not work are reported as not measured.
-    pub hooks: &'static [&'static str],
+    /// Hook and engine; those that do not work are reported as not measured.
+    pub hooks: &'static [(&'static str, &'static str)],
     /// How long each run of a program lasts.
     pub length: Duration,
     /// How often each is repeated.
@@ -96,18 +96,20 @@ pub fn measure(bench: &Bench, method: &Method) -> Result<Section> {
     let mut section = Section::new(
         title,
         &lead,
-        "hook | traffic | round trip without | noise | bystander | a send | \
+        "hook, engine | traffic | round trip without | noise | bystander | a send | \
          target, no fault | a send",
     );
-    for &hook in hooks {
-        if let Err(error) = trial(bench, hook) {
-            section.left_out.push(format!("{hook}: {error:#}"));
+    for &(hook, engine) in hooks {
+        let name = format!("{hook}, {engine}");
+        let flags = format!("--hook {hook} --engine {engine} {NO_FAULT}");
+        if let Err(error) = trial(bench, &flags) {
+            section.left_out.push(format!("{name}: {error:#}"));
             continue;
         }
         let mut rounds = [Vec::new(), Vec::new()];
         for number in 1..=count {
-            eprintln!("bench: cost of {hook}, round {number} of {count}");
-            for (rounds, round) in rounds.iter_mut().zip(one_round(bench, hook, length)?) {
+            eprintln!("bench: cost of {name}, round {number} of {count}");
+            for (rounds, round) in rounds.iter_mut().zip(one_round(bench, &flags, length)?) {
                 rounds.push(round);
             }
         }
@@ -125,7 +127,7 @@ pub fn measure(bench: &Bench, method: &Method) -> Result<Section> {
             };
             let bystander = ratio(|round| round.bystander / round.base());
             section.row([
-                hook.to_owned(),
+                name.clone(),
                 (*traffic).to_owned(),
                 clock.show(ratio(Round::base).median),
                 percent(ratio(|round| round.absent[1] / round.absent[0])),
@@ -137,7 +139,7 @@ pub fn measure(bench: &Bench, method: &Method) -> Result<Section> {
             if hook != "tracepoint" {
                 section.goals.push(Goal {
                     wanted: format!(
-                        "bystander at most {BYSTANDER_PERCENT} % on a {traffic} ping-pong, {hook}"
+                        "bystander at most {BYSTANDER_PERCENT} % on a {traffic} ping-pong, {name}"
                     ),
                     measured: format!("{} ({})", percent(bystander), machine::release()),
                     verdict: Verdict::of((bystander.median - 1.) * 100. <= BYSTANDER_PERCENT),
@@ -148,16 +150,16 @@ pub fn measure(bench: &Bench, method: &Method) -> Result<Section> {
     Ok(section)
 }
 
-/// Whether the hook can be attached here.
-fn trial(bench: &Bench, hook: &str) -> Result<()> {
+/// Whether the injector can be attached so here.
+fn trial(bench: &Bench, flags: &str) -> Result<()> {
     let program = Program::start(bench.programs.command("sends", "udp4 sendto 1 1"))?;
-    let arguments = format!("--hook {hook} --pid {}", program.pid());
+    let arguments = format!("{flags} --pid {}", program.pid());
     Attached::start(&bench.injector, &arguments, Keep::Summary)?;
     Ok(())
 }
 
 /// One round for each kind of traffic.
-fn one_round(bench: &Bench, hook: &str, length: Duration) -> Result<[Round; 2]> {
+fn one_round(bench: &Bench, flags: &str, length: Duration) -> Result<[Round; 2]> {
     // All start before the hook is attached, and differ in nothing but whether
     // they are in the table of targets.
     let start = || -> Result<Vec<Program>> {
@@ -173,7 +175,7 @@ fn one_round(bench: &Bench, hook: &str, length: Duration) -> Result<[Round; 2]> 
     let (before, bystanders, targets, after) = (start()?, start()?, start()?, start()?);
     let before = play(before)?;
     let pids: Vec<String> = targets.iter().map(Program::both_pids).collect();
-    let arguments = format!("--hook {hook} {NO_FAULT} {}", pids.join(" "));
+    let arguments = format!("{flags} {}", pids.join(" "));
     let injector = Attached::start(&bench.injector, &arguments, Keep::Summary)?;
     let bystanders = play(bystanders)?;
     let targets = play(targets)?;

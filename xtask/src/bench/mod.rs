@@ -5,12 +5,18 @@
 mod accuracy;
 mod attached;
 mod cost;
+mod engines;
 mod guest;
 mod machine;
+mod netem;
 mod others;
+mod processes;
 mod program;
 mod report;
 mod ring;
+mod scale;
+mod server;
+mod services;
 mod startup;
 mod statistics;
 
@@ -49,6 +55,14 @@ enum Part {
     Guest,
     /// How exact delays are, beside strace and bpftrace
     Accuracy,
+    /// What the engines cost calls that are not delayed, beside strace
+    Engines,
+    /// Delays a second and sleepers at once
+    Scale,
+    /// Real services under load, one send in a hundred delayed
+    Services,
+    /// Beside `tc netem`, in a virtual machine
+    Netem,
     /// Records through the ring buffer
     Ring,
     /// Start-up time
@@ -68,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             injector: injector.clone(),
             programs: Programs::at(programs),
         };
-        return guest::inside(&bench).map(|()| ExitCode::SUCCESS);
+        return guest::inside(&bench, &arguments.only).map(|()| ExitCode::SUCCESS);
     }
     let kernels = parse_kernels(&arguments.kernel)?;
     privilege::require_root("the benchmark loads BPF programs and")?;
@@ -91,19 +105,36 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     if wanted(Part::Accuracy) {
         sections.push(accuracy::measure(&bench)?);
     }
+    if wanted(Part::Engines) {
+        sections.push(engines::measure(&bench)?);
+    }
+    if wanted(Part::Scale) {
+        sections.push(scale::memory(&bench));
+        sections.push(scale::throughput(&bench)?);
+    }
+    if wanted(Part::Services) {
+        sections.push(services::measure(&bench)?);
+    }
     if wanted(Part::Cost) {
         let method = cost::Method {
             title: "What a hook costs, under this kernel",
-            hooks: &["fentry", "kprobe", "tracepoint"],
+            hooks: &[
+                ("fentry", "spin"),
+                ("kprobe", "spin"),
+                ("tracepoint", "spin"),
+                ("tracepoint", "sleep"),
+            ],
             length: Duration::from_millis(400),
             rounds: 9,
             clock: cost::Clock::Time,
         };
         sections.push(cost::measure(&bench, &method)?);
     }
-    if wanted(Part::Guest) {
-        for kernel in kernels {
-            sections.push(guest::measure(&bench, kernel)?);
+    for part in [Part::Netem, Part::Guest] {
+        if wanted(part) {
+            for kernel in &kernels {
+                sections.push(guest::measure(&bench, kernel, part)?);
+            }
         }
     }
     sections.reverse();

@@ -12,7 +12,14 @@ use serde_json::Value;
 
 use crate::cargo;
 
-const NAMES: &[&str] = &["pingpong", "sends", "firehose"];
+const NAMES: &[&str] = &[
+    "pingpong",
+    "sends",
+    "firehose",
+    "calls",
+    "delayed_senders",
+    "load",
+];
 
 /// Where they are, compiled.
 pub struct Programs(PathBuf);
@@ -99,6 +106,12 @@ impl Program {
         self.ready[0]
     }
 
+    /// Where it listens, if it says so.
+    pub fn port(&self) -> Result<u32> {
+        let port = self.ready.get(1).copied();
+        port.context("the measured program named no port")
+    }
+
     /// `--pid` of all its processes that send, for a ping-pong.
     pub fn both_pids(&self) -> String {
         format!("--pid {} --pid {}", self.ready[0], self.ready[1])
@@ -106,14 +119,30 @@ impl Program {
 
     /// Lets it begin.
     pub fn go(&mut self) -> Result<()> {
-        writeln!(self.stdin).context("cannot let the program go")
+        self.say("")
+    }
+
+    /// Tells one that listens while it runs.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        writeln!(self.stdin, "{line}").with_context(|| format!("cannot say {line:?}"))
+    }
+
+    /// The same; returns what it answers.
+    pub fn ask(&mut self, line: &str) -> Result<Value> {
+        self.say(line)?;
+        self.answer()
     }
 
     /// Waits for its end and returns what it says about itself.
     pub fn finish(mut self) -> Result<Value> {
-        let line = self.line()?;
+        let said = self.answer()?;
         let status = self.child.wait().context("cannot wait for the program")?;
         ensure!(status.success(), "the measured program ended with {status}");
+        Ok(said)
+    }
+
+    fn answer(&mut self) -> Result<Value> {
+        let line = self.line()?;
         serde_json::from_str(&line).with_context(|| format!("no JSON: {line:?}"))
     }
 

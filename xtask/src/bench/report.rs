@@ -106,7 +106,9 @@ pub fn markdown(facts: &[String], sections: &[Section]) -> String {
     for fact in facts {
         let _ = writeln!(text, "- {fact}");
     }
-    text.push_str("\n| goal | measured | |\n|---|---|---|\n");
+    if sections.iter().any(|section| !section.goals.is_empty()) {
+        text.push_str("\n| goal | measured | |\n|---|---|---|\n");
+    }
     for goal in sections.iter().flat_map(|section| &section.goals) {
         let Goal {
             wanted,

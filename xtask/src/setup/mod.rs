@@ -2,12 +2,14 @@
 
 mod linker;
 mod packages;
+mod servers;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, ensure};
 
-pub use packages::ensure_bpftrace;
+pub use packages::{ensure_bpftrace, ensure_go};
+pub use servers::Servers;
 
 use crate::{privilege, refusal::Refusal, toolchain};
 

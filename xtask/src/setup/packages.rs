@@ -117,6 +117,22 @@ pub fn ensure_bpftrace() -> Result<()> {
     Ok(())
 }
 
+/// For the benchmark of a real service; any release will do.
+const GO: Package = Package {
+    name: "golang-go",
+    why: "compiles the service that the benchmark delays",
+    there: || on_path("go"),
+    optional: false,
+};
+
+/// Installs Go unless it is there.
+pub fn ensure_go() -> Result<()> {
+    if !(GO.there)() {
+        install(&[&GO])?;
+    }
+    Ok(())
+}
+
 /// What is not there yet.
 pub fn missing() -> Vec<&'static Package> {
     PACKAGES

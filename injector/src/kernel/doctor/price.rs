@@ -1,69 +1,10 @@
-//! What a send costs more with a hook, measured with a client of our own.
-
-use std::time::Duration;
+//! What a send costs more with a hook.
 
 use anyhow::Result;
-use injector_ebpf::{Hook, Mode, QuantileTable, Rule, SendRecord, Target, Verdict};
+use injector_ebpf::Hook;
 
-use crate::{
-    kernel::{Kernel, client::Client},
-    stream::Events,
-};
-
-/// How much a measurement may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Effort {
-    /// Rounds.
-    pub rounds: usize,
-    /// How long the sends of one round should take.
-    pub round: Duration,
-    /// Differences that are left out at either end, for the range.
-    pub left_out: usize,
-    /// The chance that this range holds the median, whatever the law of the
-    /// differences, in percent.
-    pub confidence: u8,
-}
-
-impl Effort {
-    /// A fraction of a second for each hook, which is attached only once: to take
-    /// tracepoints away takes a second.
-    pub const QUICK: Self = Self {
-        rounds: 6,
-        round: Duration::from_millis(12),
-        left_out: 0,
-        confidence: 97,
-    };
-    /// As exact as the host allows.
-    pub const THOROUGH: Self = Self {
-        rounds: 9,
-        round: Duration::from_millis(60),
-        left_out: 1,
-        confidence: 96,
-    };
-}
-
-/// Sends of one round, at least and at most.
-const SENDS: (u64, u64) = (200, 20_000);
-/// Sends from which the length of a round is estimated.
-const TRIAL_SENDS: u64 = 500;
-/// Sends that the spin engine delays.
-const SPIN_SENDS: u64 = 200;
-/// Longer than any round; it goes with the process in any case.
-const LEASE: Duration = Duration::from_secs(30);
-/// Slot of the rule table.
-const RULE: u32 = 0;
-/// Records taken from the ring at once.
-const BATCH: usize = 1 << 16;
-
-/// What the measured client meets.
-pub struct Bench<'a> {
-    /// A rule that only observes.
-    pub observing: Rule,
-    /// A rule that delays every send, with its table.
-    pub delaying: (Rule, &'a QuantileTable),
-    /// The delay that it asks for.
-    pub asked: Duration,
-}
+use super::bench::{Bench, Effort};
+use crate::kernel::Kernel;
 
 /// A difference in nanoseconds per send, and the interval that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,65 +37,38 @@ pub struct HookPrice {
     pub target: Price,
 }
 
-/// Delays that the spin engine delivered.
-#[derive(Clone, Copy, Debug)]
-pub struct SpinAccuracy {
-    /// Where.
-    pub hook: Hook,
-    /// What was asked for.
-    pub asked_ns: u64,
-    /// Delayed sends.
-    pub count: u64,
-    /// Median of what was delivered.
-    pub p50_ns: u64,
-    /// 99th percentile.
-    pub p99_ns: u64,
-    /// Longest.
-    pub max_ns: u64,
-}
-
-/// What was measured on this host.
+/// What sends cost.
 #[derive(Clone, Debug)]
-pub struct Measured {
-    /// How much was done.
-    pub effort: Effort,
-    /// Sends of each round.
-    pub sends: u64,
-    /// A send without a hook: median of all rounds.
+pub struct Prices {
+    /// A send without a hook, in nanoseconds: median of all rounds.
     pub baseline_ns: u64,
     /// Each hook.
     pub hooks: Vec<HookPrice>,
-    /// The engine, if a delay was delivered.
-    pub spin: Option<SpinAccuracy>,
 }
 
-/// Measures each of `hooks` with a client of our own; `round` hears how far it
-/// is. Baseline and hook alternate, so that what the host does meanwhile meets
-/// both alike.
+/// Prices each of `hooks`; `round` hears how far it is. Baseline and hook
+/// alternate, so that what the host does meanwhile meets both alike.
 pub fn measure(
     kernel: &mut Kernel,
     hooks: &[Hook],
-    bench: &Bench,
+    bench: &mut Bench,
     mut round: impl FnMut(usize, u64),
-) -> Result<Measured> {
-    let effort = Effort::THOROUGH;
-    let (mut records, sends) = prepare(kernel, &bench.observing, effort)?;
-
+) -> Result<Prices> {
+    let effort = bench.effort;
     let mut baselines = Vec::new();
     let mut bystander = vec![Vec::new(); hooks.len()];
     let mut target = vec![Vec::new(); hooks.len()];
     for number in 0..effort.rounds {
-        round(number + 1, sends);
+        round(number + 1, bench.sends);
         for (index, &hook) in hooks.iter().enumerate() {
-            let before = (number % 2 == 0).then(|| send(sends)).transpose()?;
+            let before = (number % 2 == 0).then(|| bench.send()).transpose()?;
             kernel.attach(hook)?;
-            let beside = send(sends);
-            let observed = send_as_target(kernel, sends);
+            let beside = bench.send();
+            let observed = bench.observe(kernel);
             kernel.detach(hook);
-            records.drain(BATCH, |_| Ok(()))?;
             let baseline = match before {
                 Some(baseline) => baseline,
-                None => send(sends)?,
+                None => bench.send()?,
             };
             baselines.push(baseline);
             bystander[index].push(beside?.cast_signed() - baseline.cast_signed());
@@ -168,62 +82,38 @@ pub fn measure(
         target: price(target, effort),
     });
     baselines.sort_unstable();
-    Ok(Measured {
-        effort,
-        sends,
+    Ok(Prices {
         baseline_ns: baselines[baselines.len() / 2],
         hooks: prices.collect(),
-        spin: match hooks.first() {
-            Some(&hook) => spin(kernel, hook, bench, &mut records)?,
-            None => None,
-        },
     })
 }
 
 /// The short measurement: of each hook while it is tried, with half of the
 /// baseline before it and half after it.
+#[derive(Default)]
 pub struct Quick {
-    records: Events<SendRecord>,
-    sends: u64,
     baselines: Vec<u64>,
     all_baselines: Vec<u64>,
     hooks: Vec<HookPrice>,
 }
 
 impl Quick {
-    const EFFORT: Effort = Effort::QUICK;
-
-    /// Makes ready; attaches nothing.
-    pub fn new(kernel: &mut Kernel, observing: &Rule) -> Result<Self> {
-        let (records, sends) = prepare(kernel, observing, Self::EFFORT)?;
-        Ok(Self {
-            records,
-            sends,
-            baselines: Vec::new(),
-            all_baselines: Vec::new(),
-            hooks: Vec::new(),
-        })
-    }
-
     /// Before a hook is attached.
-    pub fn before(&mut self) -> Result<()> {
+    pub fn before(&mut self, bench: &Bench) -> Result<()> {
         self.baselines.clear();
-        self.half_a_baseline()
+        self.half_a_baseline(bench)
     }
 
     /// While it is attached.
-    pub fn attached(&mut self, kernel: &mut Kernel) -> Result<Vec<[u64; 2]>> {
-        let round = |_| {
-            let prices = [send(self.sends)?, send_as_target(kernel, self.sends)?];
-            self.records.drain(BATCH, |_| Ok(()))?;
-            Ok(prices)
-        };
-        (0..Self::EFFORT.rounds).map(round).collect()
+    pub fn attached(bench: &mut Bench, kernel: &mut Kernel) -> Result<Vec<[u64; 2]>> {
+        let rounds = bench.effort.rounds;
+        let round = |_| Ok([bench.send()?, bench.observe(kernel)?]);
+        (0..rounds).map(round).collect()
     }
 
     /// When it has been taken away, with what [`Self::attached`] gave.
-    pub fn after(&mut self, hook: Hook, hooked: &[[u64; 2]]) -> Result<()> {
-        self.half_a_baseline()?;
+    pub fn after(&mut self, bench: &Bench, hook: Hook, hooked: &[[u64; 2]]) -> Result<()> {
+        self.half_a_baseline(bench)?;
         let differences = |which: usize| {
             let pairs = hooked.iter().zip(&self.baselines);
             pairs
@@ -232,110 +122,29 @@ impl Quick {
         };
         self.hooks.push(HookPrice {
             hook,
-            bystander: price(differences(0), Self::EFFORT),
-            target: price(differences(1), Self::EFFORT),
+            bystander: price(differences(0), bench.effort),
+            target: price(differences(1), bench.effort),
         });
         self.all_baselines.append(&mut self.baselines);
         Ok(())
     }
 
     /// What it came to; nothing, if no hook could be attached.
-    pub fn finish(mut self) -> Option<Measured> {
+    pub fn finish(mut self) -> Option<Prices> {
         self.all_baselines.sort_unstable();
         let baseline_ns = *self.all_baselines.get(self.all_baselines.len() / 2)?;
-        Some(Measured {
-            effort: Self::EFFORT,
-            sends: self.sends,
+        Some(Prices {
             baseline_ns,
             hooks: self.hooks,
-            spin: None,
         })
     }
 
-    fn half_a_baseline(&mut self) -> Result<()> {
-        for _ in 0..Self::EFFORT.rounds / 2 {
-            self.baselines.push(send(self.sends)?);
+    fn half_a_baseline(&mut self, bench: &Bench) -> Result<()> {
+        for _ in 0..bench.effort.rounds / 2 {
+            self.baselines.push(bench.send()?);
         }
         Ok(())
     }
-}
-
-/// Makes ready to observe, and tells how many sends make a round.
-fn prepare(
-    kernel: &mut Kernel,
-    observing: &Rule,
-    effort: Effort,
-) -> Result<(Events<SendRecord>, u64)> {
-    let records = Events::new(kernel.take_sends()?);
-    kernel.set_rule(RULE, observing, None)?;
-    kernel.set_control(|control| control.mode = Mode::Shadow as u64)?;
-    let trial = send(TRIAL_SENDS)?;
-    let sends = (effort.round.as_nanos() as u64 / trial.max(1)).clamp(SENDS.0, SENDS.1);
-    Ok((records, sends))
-}
-
-fn spin(
-    kernel: &mut Kernel,
-    hook: Hook,
-    bench: &Bench,
-    records: &mut Events<SendRecord>,
-) -> Result<Option<SpinAccuracy>> {
-    let asked_ns = bench.asked.as_nanos() as u64;
-    let (rule, table) = &bench.delaying;
-    kernel.set_rule(RULE, rule, Some(table))?;
-    kernel.set_control(|control| {
-        control.mode = Mode::Enforce as u64;
-        control.max_total_delay_ns = u64::MAX;
-        control.max_delay_ns_per_second = u64::MAX;
-        control.max_acts_per_second = u64::MAX;
-        control.max_spin_ns = 2 * asked_ns;
-    })?;
-    kernel.attach(hook)?;
-    let sent = send_as_target(kernel, SPIN_SENDS);
-    kernel.detach(hook);
-    sent?;
-    let mut delivered = Vec::new();
-    records.drain(BATCH, |record| {
-        if record.verdict == Verdict::Delivered as u8 {
-            delivered.push(record.delivered_ns);
-        }
-        Ok(())
-    })?;
-    delivered.sort_unstable();
-    let (Some(&p50_ns), Some(&p99_ns), Some(&max_ns)) = (
-        delivered.get(delivered.len() / 2),
-        delivered.get(delivered.len() * 99 / 100),
-        delivered.last(),
-    ) else {
-        return Ok(None);
-    };
-    Ok(Some(SpinAccuracy {
-        hook,
-        asked_ns,
-        count: delivered.len() as u64,
-        p50_ns,
-        p99_ns,
-        max_ns,
-    }))
-}
-
-fn send(sends: u64) -> Result<u64> {
-    Client::start(sends, Duration::ZERO)?.send()
-}
-
-fn send_as_target(kernel: &mut Kernel, sends: u64) -> Result<u64> {
-    let client = Client::start(sends, Duration::ZERO)?;
-    let pid = client.pid();
-    let target = Target {
-        rule: RULE,
-        flags: 0,
-    };
-    kernel.add_target(pid, target)?;
-    kernel.renew_lease(LEASE)?;
-    let sent = client.send();
-    kernel.remove_target(pid);
-    kernel.renew_lease(Duration::ZERO)?;
-    sent
 }
 
 /// The median of the differences and the interval that holds it.

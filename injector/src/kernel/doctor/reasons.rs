@@ -4,6 +4,7 @@ use injector_ebpf::Hook;
 use nix::errno::Errno;
 
 use crate::kernel::{
+    engine::{NoSleep, Way},
     hooks::HookError,
     host::{Host, MINIMUM_KERNEL},
 };
@@ -118,6 +119,21 @@ pub fn reasons(host: &Host, hook: Hook, refusal: Option<&Refusal>) -> Vec<Reason
     reasons
 }
 
+/// Why threads do not sleep in this way.
+pub fn no_sleep(host: &Host, way: Way, why: &NoSleep) -> Vec<Reason> {
+    if let NoSleep::Refused(error) = why {
+        let hook = match way {
+            Way::Lsm => Hook::Lsm,
+            Way::TaskWork => Hook::Tracepoint,
+        };
+        return reasons(host, hook, Some(&error.into()));
+    }
+    vec![Reason {
+        why: why.to_string(),
+        remedy: why.remedy(),
+    }]
+}
+
 const LIFT_LOCKDOWN: &str =
     "boot without `lockdown=` on the kernel command line and with Secure Boot off";
 
@@ -155,15 +171,14 @@ fn lsm_list(host: &Host) -> Option<Reason> {
             "mount -t securityfs securityfs /sys/kernel/security",
         ));
     }
-    let list = host.lsms_without_bpf()?;
-    Some(Reason::new(
-        format!("`bpf` is not in the LSM list ({list})"),
-        format!("add `lsm={list},bpf` to the kernel command line, and boot"),
-    ))
+    let missing = host.check_lsm_list().err()?;
+    Some(Reason::new(missing.to_string(), missing.remedy()))
 }
 
 #[cfg(test)]
 mod tests {
+    use aya::{programs::ProgramError, sys::SyscallError};
+
     use super::{super::HOOKS, *};
 
     fn host() -> Host {
@@ -217,6 +232,33 @@ mod tests {
             let reasons = reasons(host, Hook::Fentry, Some(&refusal));
             assert_eq!(reasons, [Reason::without_remedy(&refusal.said)]);
         }
+    }
+
+    #[test]
+    fn sleepers_have_the_reasons_of_a_run() {
+        let why = NoSleep::NoKfunc {
+            name: "bpf_task_from_pid",
+            way: Way::Lsm,
+        };
+        let reasons = no_sleep(&host(), Way::Lsm, &why);
+        assert!(reasons[0].why.contains("bpf_task_from_pid"));
+        assert!(remedies(&reasons).contains("6.12"));
+
+        let locked = Host {
+            lockdown: Some("integrity".into()),
+            ..host()
+        };
+        let source = ProgramError::SyscallError(SyscallError {
+            call: "bpf_prog_load",
+            io_error: Errno::EPERM.into(),
+        });
+        let why = NoSleep::Refused(HookError::Refused {
+            step: "load",
+            program: "lsm_s_socket_sendmsg".into(),
+            source,
+        });
+        let reasons = no_sleep(&locked, Way::Lsm, &why);
+        assert!(reasons[0].why.contains("lockdown=integrity"), "{reasons:?}");
     }
 
     #[test]

@@ -58,8 +58,8 @@ impl Host {
         }))
     }
 
-    /// Tries everything once, all at a time: one alone could act, and finds no
-    /// send to act on.
+    /// Tries everything once, at the same time if it does not act. What could
+    /// act finds no send to act on.
     pub fn probe() -> &'static Self {
         let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let release = release.trim();
@@ -84,10 +84,6 @@ impl Host {
             "--pid {} --error ECONNRESET --duration 100ms -q",
             sleeper.pid
         ));
-        let sleep = Injector::spawn(&format!(
-            "--pid {} --delay 1ms --engine sleep --duration 100ms -q",
-            sleeper.pid
-        ));
         // What the kernel says that it has must work: its trials run and fail.
         let outcome = |injector: Injector, promised: bool| {
             let ended = injector.finish();
@@ -97,11 +93,17 @@ impl Host {
                 Err(reason(&ended.stderr))
             }
         };
+        let errors = outcome(errors, has_bpf_lsm() && is_open());
+        // Only one at a time may act.
+        let sleep = Injector::spawn(&format!(
+            "--pid {} --delay 1ms --engine sleep --duration 100ms -q",
+            sleeper.pid
+        ));
         let host = Self {
             hooks: tries
                 .map(|(hook, injector)| (hook, outcome(injector, promised(hook))))
                 .to_vec(),
-            errors: outcome(errors, has_bpf_lsm() && is_open()),
+            errors,
             fit: Ok(()),
             sleep: outcome(sleep, can_sleep(release)),
             is_slow: is_emulated(),

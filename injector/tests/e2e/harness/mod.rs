@@ -9,6 +9,7 @@ mod send;
 mod senders;
 pub mod statistics;
 mod target;
+mod uprobe;
 
 pub use bpf::Bpf;
 pub use host::{Hook, Host};
@@ -16,6 +17,7 @@ pub use injector::{Ended, Injector};
 pub use send::Send;
 pub use senders::Senders;
 pub use target::Target;
+pub use uprobe::Uprobe;
 
 use std::time::{Duration, Instant};
 

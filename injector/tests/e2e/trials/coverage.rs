@@ -108,14 +108,14 @@ const OPERATIONS: [(&str, &[&str]); 3] = [
 ];
 
 /// The cells for an operation of `--on`.
-fn other_cells(calls: &[&str]) -> Vec<Cell> {
+fn other_cells(syscalls: &[&str]) -> Vec<Cell> {
     let mut cells = Vec::new();
     for line in TABLE.lines() {
         let columns: Vec<_> = line.split('|').map(str::trim).collect();
         let [_, call, "any", words @ .., _] = &columns[..] else {
             continue;
         };
-        if words.len() != FAMILIES.len() || !calls.contains(call) {
+        if words.len() != FAMILIES.len() || !syscalls.contains(call) {
             continue;
         }
         for (family, word) in FAMILIES.into_iter().zip(words) {
@@ -126,7 +126,7 @@ fn other_cells(calls: &[&str]) -> Vec<Cell> {
             });
         }
     }
-    assert_eq!(cells.len(), calls.len() * FAMILIES.len(), "{calls:?}");
+    assert_eq!(cells.len(), syscalls.len() * FAMILIES.len(), "{syscalls:?}");
     cells.retain(|cell| cell.word != "-");
     cells
 }

@@ -4,6 +4,7 @@ mod accuracy;
 mod bad_input;
 mod control;
 mod coverage;
+mod doctor;
 mod endings;
 mod errors;
 mod faults;
@@ -35,6 +36,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         selection::trials(host),
         guards::trials(host),
         errors::trials(host),
+        doctor::trials(host),
         returns::trials(host),
         accuracy::trials(host),
         coverage::trials(host),

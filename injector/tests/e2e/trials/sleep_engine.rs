@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::{needs, on_fast_hosts};
 use crate::harness::{
-    Host, Injector, MS, Senders, Target, eventually,
+    Host, Injector, MS, Senders, Target, Uprobe, eventually, programs,
     statistics::{fits_binomial, fits_uniform},
 };
 
@@ -20,6 +20,7 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         Ok(()) => Err("threads can sleep here".to_owned()),
         Err(_) => Ok(()),
     };
+    let can_fail = host.can_fail_sends().is_ok();
     vec![
         sleeps(host, "delayed_threads_use_no_cpu_time", no_cpu_time),
         sleeps(host, "sleep_delivers_what_was_asked", move || whole(host)),
@@ -32,6 +33,14 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
             ten_thousand,
         ),
         on_fast_hosts(host, "spin_on_demand", spin),
+        sleeps(host, "other_uprobes_are_detached", move || {
+            detach(can_fail);
+        }),
+        needs(
+            "commands_sleep",
+            host.can_sleep().or(host.can_fail_sends()),
+            command,
+        ),
         needs("sleep_is_refused_with_a_reason", no_sleep, refused),
     ]
 }
@@ -215,4 +224,39 @@ fn refused() {
     let ended = injector.finish();
     ended.expect_code(0);
     assert_eq!(ended.counter("delayed"), 5);
+}
+
+/// A uprobe of another tool waits, while it is detached, for threads that sleep
+/// in a BPF program: for a slice of task work, for the whole delay in the LSM hook.
+fn detach(in_lsm: bool) {
+    const DELAY: Duration = Duration::from_secs(3);
+    let mut senders = Senders::start(4, Duration::from_secs(1), "");
+    let injector = Injector::start(&format!("--pid {} --delay 3s", senders.pid()));
+    let uprobe = Uprobe::attach("sleeper");
+    senders.go();
+    senders.await_asleep(Duration::from_secs(20));
+    let time = uprobe.detach();
+    injector.stop().expect_code(0);
+    println!("a uprobe was detached in {time:?} while threads slept for {DELAY:?}");
+    if !in_lsm {
+        assert!(time < DELAY / 2, "{time:?}: more than slices");
+    }
+}
+
+/// What injector starts can sleep from Linux 6.1 on: there the holder is an
+/// ancestor of it, found through more than one generation.
+fn command() {
+    const DELAY_MS: u64 = 100;
+    let sends = programs::path("sends");
+    let script = format!("{} udp4 sendto 5 64 > /dev/null; exit 7", sends.display());
+    let delay = format!("{DELAY_MS}ms");
+    let ended = Injector::run_words(&[
+        "--output", "json", "--all", "--engine", "sleep", "--delay", &delay, "--", "sh", "-c",
+        &script,
+    ]);
+    ended.expect_code(7);
+    let slept = ended
+        .delivered()
+        .filter(|send| send.delivered_ns >= Some(DELAY_MS * MS) && !send.capped);
+    assert_eq!(slept.count(), 5, "{:?}", ended.sends);
 }

@@ -98,9 +98,12 @@ fn ended(host: &Host) {
         // Its only target is gone.
         let ended = injector.finish();
         ended.expect_code(0);
+        // A preemptible kernel may pass a program of ours by.
+        let skipped = ended.summary()["programs_skipped"].as_u64().unwrap_or(0);
+        let missed = ended.counter("returns_missed");
+        assert!(missed <= skipped, "{missed} missed, {skipped} skipped");
         assert_eq!(ended.counter("shortened"), 20);
-        assert_eq!(ended.counter("returns_missed"), 0);
-        assert_eq!(ended.sends.len(), 20);
+        assert_eq!(ended.sends.len() as u64, 20 - missed);
         assert!(ended.sends.iter().all(|send| send.shortened));
     }
 }
