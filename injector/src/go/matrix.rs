@@ -23,7 +23,7 @@ use super::{
     maps::MapKind,
     pclntab::{Frame, Pclntab},
     probes::{Event, Place},
-    program::{Placement, Program},
+    program::{Placement, Program, calls},
     site::Method,
 };
 
@@ -445,6 +445,36 @@ const EVENTS: &[Event] = &[
     Event::SyncMapDelete,
     Event::SyncMapRange,
 ];
+
+#[test]
+#[ignore = "run by `cargo xtask test --ring go`"]
+fn nothing_counts_twice() {
+    for cell in Cell::all() {
+        let program = cell.program();
+        let symbols = program.symbols().expect("functions");
+        let entries = || {
+            program
+                .sites
+                .iter()
+                .map(|sited| sited.probe)
+                .filter(|probe| probe.place == Place::Entry)
+        };
+        let names: Vec<&'static str> = entries().map(|probe| probe.function).collect();
+        let found = symbols.find(&names);
+        for caller in entries() {
+            for callee in entries().filter(|callee| callee.event == caller.event) {
+                let (from, to) = (found[caller.function], found[callee.function]);
+                assert!(
+                    from == to || !calls(program.image(), from, to),
+                    "{}: {} calls {}",
+                    cell.name(),
+                    caller.function,
+                    callee.function
+                );
+            }
+        }
+    }
+}
 
 #[test]
 #[ignore = "run by `cargo xtask test --ring go`"]

@@ -311,17 +311,16 @@ pub const TABLE: &[Probe] = &[
     Probe::new(E::Delete, Governed, "internal/runtime/maps.(*Map).Delete", Argument(0)).only(Swiss),
     Probe::new(E::Clear, Governed, "internal/runtime/maps.(*Map).Clear", Argument(0)).only(Swiss),
     // mapaccess1*(t, m, key), mapaccess2*(t, m, key). mapaccessK is the
-    // iterator's own. In Go 1.27 the first only call the second.
+    // iterator's own, mapaccess1_fat and mapaccess2_fat only call one of these.
+    // In Go 1.27 the first only call the second.
     Probe::new(E::Access, Governed, "runtime.mapaccess1", Argument(1)).unless_calls("runtime.mapaccess2"),
     Probe::new(E::Access, Governed, "runtime.mapaccess1_fast32", Argument(1)).unless_calls("runtime.mapaccess2_fast32"),
     Probe::new(E::Access, Governed, "runtime.mapaccess1_fast64", Argument(1)).unless_calls("runtime.mapaccess2_fast64"),
     Probe::new(E::Access, Governed, "runtime.mapaccess1_faststr", Argument(1)).unless_calls("runtime.mapaccess2_faststr"),
-    Probe::new(E::Access, Governed, "runtime.mapaccess1_fat", Argument(1)).unless_calls("runtime.mapaccess1"),
     Probe::new(E::Access, Governed, "runtime.mapaccess2", Argument(1)),
     Probe::new(E::Access, Governed, "runtime.mapaccess2_fast32", Argument(1)),
     Probe::new(E::Access, Governed, "runtime.mapaccess2_fast64", Argument(1)),
     Probe::new(E::Access, Governed, "runtime.mapaccess2_faststr", Argument(1)),
-    Probe::new(E::Access, Governed, "runtime.mapaccess2_fat", Argument(1)).unless_calls("runtime.mapaccess1"),
     // mapiterinit(t, h, it), mapiternext(it); mapIterStart(t, m, it), (it) Next().
     // The start calls the first Next itself. In Go 1.25 classic maps have the new names, too.
     Probe::new(E::IterateStart, Governed, "runtime.mapiterinit", Argument(1)).only(Classic),

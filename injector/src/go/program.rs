@@ -203,7 +203,8 @@ fn code(image: &Image, function: Extent) -> &[u8] {
     &code[..code.len().min(size)]
 }
 
-fn calls(image: &Image, function: Extent, callee: Extent) -> bool {
+/// Whether a function calls another one directly.
+pub(super) fn calls(image: &Image, function: Extent, callee: Extent) -> bool {
     let code = code(image, function);
     !site::calls(image.machine, code, function.address, callee).is_empty()
 }
