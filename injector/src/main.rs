@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod daemon;
 mod explain;
+mod go;
 mod kernel;
 mod output;
 mod plan;

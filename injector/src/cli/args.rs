@@ -129,6 +129,10 @@ pub struct Doctor {
     /// exact the engine's delays are.
     #[arg(long)]
     pub measure: bool,
+    /// Show instead what the Go program of this process is: its version, where
+    /// its maps and locks can be probed, and what a hit there costs.
+    #[arg(long, conflicts_with = "measure")]
+    pub pid: Option<u32>,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,

@@ -26,7 +26,7 @@ const SPIN: Duration = Duration::from_millis(1);
 /// Only the client that is measured becomes a target.
 const MAX_TARGETS: u32 = 1;
 /// Exit status when the kernel cannot do it.
-const UNSUPPORTED: u8 = 3;
+pub const UNSUPPORTED: u8 = 3;
 
 /// Prints what works; 0 when at least one hook for sends does.
 pub fn run(flags: &Doctor) -> Result<u8> {

@@ -5,10 +5,11 @@ use crate::{
         NoErrorHook, NoHook, NoLifecycle, NoSleepEngine,
         command::{CANNOT_EXECUTE, CannotExecute},
     },
+    go::GoError,
     kernel::{btf::BtfError, host::HostError},
 };
 
-/// 3 when the kernel cannot do it, 127 as from a shell when a command cannot be
+/// 3 when the kernel or a program of such a kind cannot do it, 127 as from a shell when a command cannot be
 /// executed, else 2.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<CannotExecute>() {
@@ -21,7 +22,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         || error.is::<BtfError>()
         || error
             .downcast_ref::<HostError>()
-            .is_some_and(HostError::is_unsupported);
+            .is_some_and(HostError::is_unsupported)
+        || error
+            .downcast_ref::<GoError>()
+            .is_some_and(GoError::is_unsupported);
     if unsupported { 3 } else { 2 }
 }
 

@@ -5,6 +5,7 @@ pub mod args;
 mod demo;
 mod doctor;
 mod failure;
+mod go;
 mod job;
 mod workload;
 
@@ -31,7 +32,10 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<u8> {
     match cli.subcommand {
         None => job::run(cli.run),
-        Some(Sub::Doctor(flags)) => doctor::run(&flags),
+        Some(Sub::Doctor(flags)) => match flags.pid {
+            Some(pid) => go::run(pid, flags.output),
+            None => doctor::run(&flags),
+        },
         Some(Sub::Demo(flags)) => demo::run(&flags),
         Some(Sub::Control { socket, request }) => {
             println!(

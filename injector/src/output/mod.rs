@@ -5,6 +5,7 @@
 mod bars;
 pub mod doctor;
 mod errno;
+pub mod go;
 pub mod json;
 pub mod line;
 pub mod status;

@@ -1,0 +1,28 @@
+//! What a Go program is: which Go built it, its functions and lines, where its
+//! runtime keeps what, and where probes go. Nothing here touches the process:
+//! all is read from its program file, which need not be honest.
+
+mod buildinfo;
+mod bytes;
+mod dwarf;
+mod error;
+mod image;
+mod layout;
+mod maps;
+#[cfg(test)]
+mod matrix;
+mod moduledata;
+mod offsets;
+mod pclntab;
+mod probes;
+mod program;
+mod site;
+mod symbols;
+mod version;
+
+pub use error::GoError;
+pub use layout::{Field, TABLE as LAYOUT};
+pub use maps::MapKind;
+pub use offsets::Source;
+pub use probes::{Event, Subject};
+pub use program::{Placement, Program, Sited};

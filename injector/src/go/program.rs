@@ -1,0 +1,243 @@
+//! What a Go program is: everything that is known of it before anything is
+//! attached.
+
+use super::{
+    buildinfo::BuildInfo,
+    dwarf,
+    error::GoError,
+    image::{Image, Machine},
+    layout::Field,
+    maps::MapKind,
+    offsets::Offsets,
+    pclntab::{Frame, Unfit},
+    probes::{self, Place, Probe},
+    site::{self, Site},
+    symbols::{self, Extent, Places, Symbols},
+    version::Version,
+};
+
+/// First function of the Go runtime, which the kernel or the dynamic loader
+/// jumps to when Go's own linker made the program.
+const ENTRY_PREFIX: &str = "_rt0_";
+/// A function that every program with C code has (runtime/cgo/asm_amd64.s).
+const CGO_WITNESS: &str = "crosscall2";
+
+/// A Go program.
+pub struct Program {
+    image: Image,
+    build: BuildInfo,
+    /// Which Go built it; none when it does not say.
+    pub version: Option<Version>,
+    places: Places,
+    /// How many functions it has.
+    pub functions: usize,
+    /// Which maps it has; none when it has neither.
+    pub maps: Option<MapKind>,
+    /// It has C code, through cgo.
+    pub cgo: bool,
+    /// It was linked by the system's linker.
+    pub external: bool,
+    /// Where the runtime keeps what.
+    pub offsets: Offsets,
+    /// Every probe that it has a function for.
+    pub sites: Vec<Sited>,
+}
+
+/// A probe and its place.
+pub struct Sited {
+    /// The row of the table.
+    pub probe: &'static Probe,
+    /// Where it goes.
+    pub at: Placement,
+}
+
+/// A place for a probe, or why there is none.
+pub enum Placement {
+    /// An instruction, and where in the file it is: what a probe is attached to.
+    Site {
+        /// The instruction.
+        site: Site,
+        /// Offset in the program's file, in bytes.
+        offset: u64,
+        /// Function, file and line.
+        frame: Option<Frame>,
+    },
+    /// No place, and why.
+    Nowhere(&'static str),
+}
+
+impl Program {
+    /// Looks into the program that a process runs.
+    pub fn of_process(pid: u32) -> Result<Self, GoError> {
+        Self::new(Image::of_process(pid)?)
+    }
+
+    /// Looks into a program.
+    pub fn new(image: Image) -> Result<Self, GoError> {
+        let build = BuildInfo::of(&image);
+        let version = build
+            .as_ref()
+            .and_then(|build| Version::parse(&build.version));
+        let offsets = Offsets::of(&image, version.as_ref());
+        let places = symbols::places(&image, offsets.get(Field::ModuleGoFunc));
+        let places = places.map_err(|why| refusal(&image, build.as_ref(), why))?;
+        let damaged = Unfit::Damaged("it changed while it was read");
+        let symbols =
+            Symbols::new(&image, places).ok_or_else(|| refusal(&image, build.as_ref(), damaged))?;
+
+        let classic = MapKind::Classic.witness();
+        let swiss = MapKind::Swiss.witness();
+        let names: Vec<&'static str> = probes::names()
+            .chain([classic, swiss, CGO_WITNESS])
+            .collect();
+        let found = symbols.find(&names);
+        let maps = match (found.contains_key(classic), found.contains_key(swiss)) {
+            (_, true) => Some(MapKind::Swiss),
+            (true, false) => Some(MapKind::Classic),
+            (false, false) => None,
+        };
+        let sites = probes::TABLE
+            .iter()
+            .filter(|probe| probe.maps.is_none() || probe.maps == maps)
+            .filter_map(|probe| {
+                let function = *found.get(probe.function)?;
+                let callee = probe.unless_calls.and_then(|name| found.get(name));
+                let counts_twice = callee.is_some_and(|callee| calls(&image, function, *callee));
+                let at = || {
+                    let callee = match probe.place {
+                        Place::Entry => None,
+                        Place::CallTo(name) => Some(found.get(name).copied()),
+                    };
+                    place(&image, &symbols, function, callee)
+                };
+                (!counts_twice).then(|| Sited { probe, at: at() })
+            })
+            .collect();
+        let starts_in_go = symbols
+            .at(image.entry)
+            .is_some_and(|(name, _)| name.starts_with(ENTRY_PREFIX));
+        Ok(Self {
+            functions: symbols.len(),
+            cgo: found.contains_key(CGO_WITNESS),
+            external: !starts_in_go,
+            build: build.unwrap_or_default(),
+            image,
+            version,
+            places,
+            maps,
+            offsets,
+            sites,
+        })
+    }
+
+    /// The program's file.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// What it runs on.
+    pub fn machine(&self) -> Machine {
+        self.image.machine
+    }
+
+    /// How it was built.
+    pub fn build(&self) -> &BuildInfo {
+        &self.build
+    }
+
+    /// Its functions and lines; always there after [`Self::new`].
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "stacks are named with it once maps are traced")
+    )]
+    pub fn symbols(&self) -> Option<Symbols<'_>> {
+        Symbols::new(&self.image, self.places)
+    }
+
+    /// It has a symbol table.
+    pub fn has_symbols(&self) -> bool {
+        self.image.section(".symtab").is_some()
+    }
+
+    /// It has debugging information.
+    pub fn has_dwarf(&self) -> bool {
+        dwarf::is_there(&self.image)
+    }
+
+    /// Fields of the runtime's that are not known, so that it cannot be traced.
+    pub fn is_traceable(&self) -> bool {
+        let missing = self.offsets.missing(self.maps);
+        let placed = |sited: &Sited| matches!(sited.at, Placement::Site { .. });
+        missing.iter().all(|(usage, _)| !usage.essential) && self.sites.iter().any(placed)
+    }
+}
+
+/// What to say of a function table that cannot be used.
+fn refusal(image: &Image, build: Option<&BuildInfo>, why: Unfit) -> GoError {
+    let program = image.name.clone();
+    let version = build
+        .map(|build| build.version.clone())
+        .filter(|version| !version.is_empty());
+    match (why, version) {
+        (Unfit::Old, version) => GoError::TooOld {
+            program,
+            version: version.unwrap_or_else(|| "an old Go".to_owned()),
+        },
+        (Unfit::Damaged(why), Some(version)) => GoError::NoFunctions {
+            program,
+            version,
+            why,
+        },
+        (Unfit::Damaged(_), None) if build.is_none() => GoError::NotGo { program },
+        (Unfit::Damaged(why), None) => GoError::NoFunctions {
+            program,
+            version: "version unknown".to_owned(),
+            why,
+        },
+    }
+}
+
+fn code(image: &Image, function: Extent) -> &[u8] {
+    let code = image.at(function.address).unwrap_or_default();
+    let size = usize::try_from(function.size).unwrap_or(usize::MAX);
+    &code[..code.len().min(size)]
+}
+
+fn calls(image: &Image, function: Extent, callee: Extent) -> bool {
+    let code = code(image, function);
+    !site::calls(image.machine, code, function.address, callee).is_empty()
+}
+
+/// `callee` is there for a probe on a call, and has no address when the program
+/// has no such function.
+fn place(
+    image: &Image,
+    symbols: &Symbols<'_>,
+    function: Extent,
+    callee: Option<Option<Extent>>,
+) -> Placement {
+    let code = code(image, function);
+    let site = match callee {
+        None => site::at_entry(image.machine, code, function.address)
+            .ok_or("its first instruction cannot be probed"),
+        Some(None) => Err("the function that it should call is not there"),
+        Some(Some(callee)) => site::at_call(image.machine, code, function.address, callee).map_err(
+            |count| match count {
+                0 => "the call that it should have is not there",
+                _ => "it has several calls where one was expected",
+            },
+        ),
+    };
+    let site = match site {
+        Ok(site) => site,
+        Err(why) => return Placement::Nowhere(why),
+    };
+    match image.file_offset(site.address) {
+        Some(offset) => Placement::Site {
+            offset,
+            frame: symbols.frames(site.address).pop(),
+            site,
+        },
+        None => Placement::Nowhere("its instruction is not in the file"),
+    }
+}

@@ -1,0 +1,3 @@
+module injector.example/matrix
+
+go 1.19
