@@ -45,8 +45,6 @@ numbered! {
         IterateNext = 5 => "iterate_next",
         /// Makes the map grow, in the middle of a write.
         Grow = 6 => "grow",
-        /// Moves elements of a growing map, in the middle of a write.
-        GrowStep = 7 => "grow_step",
     }
 }
 
@@ -56,12 +54,6 @@ impl OpKind {
     #[inline(always)]
     pub const fn is_write(self) -> bool {
         matches!(self, Self::Assign | Self::Delete | Self::Clear)
-    }
-
-    /// Whether this is part of a write that was seen to begin.
-    #[inline(always)]
-    pub const fn is_growth(self) -> bool {
-        matches!(self, Self::Grow | Self::GrowStep)
     }
 }
 
@@ -401,7 +393,7 @@ mod tests {
     fn cookies_round_trip() {
         let cookies = [
             Cookie {
-                kind: OpKind::GrowStep as u8,
+                kind: OpKind::Grow as u8,
                 map: 1,
                 map_type: 0,
                 iterator: NO_ARGUMENT,

@@ -16,7 +16,7 @@ use crate::{
 #[inline(always)]
 pub fn remember(op: &Op, kind: OpKind, tgid: u32) {
     // A write that makes the map grow is still that write.
-    if !kind.is_growth() {
+    if kind != OpKind::Grow {
         put_last(op, tgid);
     }
     let Some(history) = of_map(op.map, tgid, kind) else {
