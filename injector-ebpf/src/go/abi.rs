@@ -209,8 +209,9 @@ pub struct Touch {
     pub time_ns: u64,
     /// The goroutine.
     pub goroutine_id: u64,
-    /// Return address in the function that called the runtime, 0 when not known.
-    pub caller: u64,
+    /// The first two return addresses, 0 when not known: of Swiss maps, the
+    /// first can be in a wrapper of the runtime.
+    pub callers: [u64; 2],
     /// The thread.
     pub tid: u32,
     /// The probe.
@@ -271,7 +272,7 @@ const NO_OP: Op = Op {
 const NO_TOUCH: Touch = Touch {
     time_ns: 0,
     goroutine_id: 0,
-    caller: 0,
+    callers: [0; 2],
     tid: 0,
     site: 0,
     kind: 0,
@@ -367,7 +368,7 @@ mod tests {
     fn records_have_no_padding() {
         assert_eq!(size_of::<Layout>(), 6 * 4);
         assert_eq!(size_of::<Op>(), 7 * 8 + OP_FRAMES * 8);
-        assert_eq!(size_of::<Touch>(), 4 * 8);
+        assert_eq!(size_of::<Touch>(), 5 * 8);
         assert_eq!(
             size_of::<History>(),
             2 * 8 + 2 * WRITERS * 8 + 2 * WRITERS * size_of::<Op>() + TOUCHES * size_of::<Touch>()

@@ -80,7 +80,7 @@ unsafe fn touch(history: *mut History, op: &Op) {
         touch.write(Touch {
             time_ns: op.time_ns,
             goroutine_id: op.goroutine_id,
-            caller: op.frames[1],
+            callers: [op.frames[1], op.frames[2]],
             tid: op.tid,
             site: op.site,
             kind: op.kind,

@@ -61,9 +61,9 @@ EXIT STATUS:
 const MAPS_OVERHEAD: &str = "\
 OVERHEAD:
   Every map operation of the program is probed, all the time: there is no budget
-  yet that keeps the cost down. An operation costs the program 1 to 2 us more:
-  10,000 a second cost 1 to 2 % of a CPU, 100,000 up to a quarter of one. A
-  program that does nothing else than map operations gets many times slower.
+  yet that keeps the cost down. An operation costs the program about 3 us more:
+  10,000 a second cost 3 % of a CPU, 100,000 a third of one. A program that does
+  nothing else than map operations gets many times slower.
   Other programs pay nothing. Probes go away when injector ends or dies.";
 
 /// Delays, fails or flags the network sends of chosen processes, and shows what

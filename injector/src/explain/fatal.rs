@@ -110,8 +110,8 @@ pub struct Past {
     pub operation: OpKind,
     /// How long before the error, in nanoseconds.
     pub age_ns: u64,
-    /// Return address in the function that called the runtime.
-    pub caller: u64,
+    /// The first return addresses, innermost first; 0 when not known.
+    pub callers: [u64; 2],
 }
 
 /// What is known of the error.
@@ -287,7 +287,7 @@ fn history(record: &FatalRecord) -> Vec<Past> {
                 goroutine: touch.goroutine_id,
                 operation: OpKind::from_number(touch.kind)?,
                 age_ns: record.time_ns.saturating_sub(touch.time_ns),
-                caller: touch.caller,
+                callers: touch.callers,
             })
         })
         .collect()
@@ -350,7 +350,7 @@ pub mod fixture {
         record.history.touches[touched % TOUCHES] = Touch {
             time_ns: op.time_ns,
             goroutine_id: op.goroutine_id,
-            caller: op.frames[1],
+            callers: [op.frames[1], 0],
             tid: op.tid,
             site: 0,
             kind: op.kind,

@@ -60,12 +60,21 @@ impl Loaded {
             .collect()
     }
 
-    /// The function that a return address is in.
-    pub fn caller(&self, return_address: u64) -> Option<Frame> {
-        self.frames(&[return_address.wrapping_sub(1)])
+    /// The first function outside of the runtime among these return addresses,
+    /// innermost first.
+    pub fn caller(&self, return_addresses: &[u64]) -> Option<Frame> {
+        let known = return_addresses.iter().filter(|address| **address != 0);
+        let before: Vec<u64> = known.map(|address| address.wrapping_sub(1)).collect();
+        let frames = before.iter().flat_map(|address| self.frames(&[*address]));
+        frames
             .into_iter()
-            .next()
+            .find(|frame| !is_runtime(&frame.function))
     }
+}
+
+/// By the names of its packages.
+fn is_runtime(function: &str) -> bool {
+    function.starts_with("runtime.") || function.starts_with("internal/runtime/")
 }
 
 /// The difference between where the code is and where it was linked to be, by
@@ -92,4 +101,23 @@ fn bias(image: &Image, maps: &str, inode: u64) -> Option<u64> {
 /// Segments are mapped from the start of their first page.
 fn page(address: u64) -> u64 {
     address & !0xfff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_of_programs_are_not_the_runtime() {
+        assert!(is_runtime("runtime.mapdelete_fast64"));
+        assert!(is_runtime("internal/runtime/maps.(*Map).Delete"));
+        assert!(!is_runtime("main.(*runtime).put"));
+        assert!(!is_runtime("example/runtime.Put"));
+    }
+
+    #[test]
+    fn segments_begin_at_the_start_of_their_page() {
+        assert_eq!(page(0x40_1fff), 0x40_1000);
+        assert_eq!(page(0x1000), 0x1000);
+    }
 }

@@ -116,7 +116,7 @@ impl Report {
         let program = loaded.program();
         let version = program.version.as_ref().map(ToString::to_string);
         let names = |stack: &[u64]| loaded.frames(stack);
-        let caller = |address| loaded.caller(address);
+        let caller = |addresses: &[u64]| loaded.caller(addresses);
         let mut report = Self::named(fatal, version, &names, &caller);
         if let (Some(map), Some(kind)) = (&mut report.map, program.maps) {
             map.kind = Some(kind.name());
@@ -135,7 +135,7 @@ impl Report {
         fatal: &Fatal,
         go_version: Option<String>,
         names: &dyn Fn(&[u64]) -> Vec<go::Frame>,
-        caller: &dyn Fn(u64) -> Option<go::Frame>,
+        caller: &dyn Fn(&[u64]) -> Option<go::Frame>,
     ) -> Self {
         let side = |party: &Party| Side::new(party, names);
         let (other, no_other) = match &fatal.other {
@@ -182,7 +182,7 @@ impl Report {
                     goroutine: past.goroutine,
                     operation: past.operation.name(),
                     age_ns: past.age_ns,
-                    caller: caller(past.caller).map(frame),
+                    caller: caller(&past.callers).map(frame),
                 })
                 .collect(),
             own_report: fatal.accident.and_then(|_| match fatal.own_report {
@@ -391,7 +391,7 @@ mod tests {
         fixture::write(&mut record, 0, fixture::op(8, OpKind::Assign, 1_900));
         fixture::write(&mut record, 1, fixture::op(9, OpKind::Assign, 1_500));
         let fatal = Fatal::new(&record, Some(26));
-        let caller = |address: u64| names(&[address]).pop();
+        let caller = |addresses: &[u64]| names(&addresses[..1]).pop();
         let mut report = Report::named(&fatal, Some("go1.26.6".into()), &names, &caller);
         let map = report.map.as_mut().unwrap();
         map.kind = Some("swiss");

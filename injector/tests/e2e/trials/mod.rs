@@ -9,6 +9,7 @@ mod errors;
 mod faults;
 mod guards;
 mod help;
+mod maps;
 mod returns;
 mod seed_case;
 mod selection;
@@ -38,6 +39,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         accuracy::trials(host),
         coverage::trials(host),
         help::trials(host),
+        maps::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {

@@ -1,7 +1,7 @@
 // Collide lets two goroutines use one map at once, until the runtime ends the
 // program, beside others that do everything right.
 //
-//	collide writes|read|iterate|locked [SECONDS]
+//	collide writes|read|iterate|locked [SECONDS] [--start-on-stdin]
 //
 // It prints "ready PID", then the ground truth as a line of JSON: which two
 // goroutines share the map and what each does with it, and which innocent ones
@@ -138,7 +138,9 @@ func main() {
 		seconds = 2
 	}
 	if len(os.Args) > 2 {
-		seconds, _ = strconv.Atoi(os.Args[2])
+		if given, err := strconv.Atoi(os.Args[2]); err == nil {
+			seconds = given
+		}
 	}
 	for index := 0; index < keys; index++ {
 		shared[index] = index
