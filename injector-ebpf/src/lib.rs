@@ -11,10 +11,15 @@
     reason = "a call inside a BPF program costs stack that it does not have"
 )]
 
+#[macro_use]
+mod numbered;
+
 mod counters;
 #[path = "send/decide.rs"]
 pub mod decide;
 mod functions;
+#[path = "go/abi.rs"]
+pub mod go;
 mod in_flight;
 mod record;
 mod rule;
@@ -159,6 +164,9 @@ mod user {
         crate::Target,
         crate::Sleep,
         crate::Margins,
-        crate::Stats
+        crate::Stats,
+        crate::go::Layout,
+        crate::go::SiteStats,
+        crate::go::Stats
     );
 }

@@ -59,6 +59,14 @@ EXIT STATUS:
   3 this kernel cannot do it · 4 stopped by a guard ·
   with -- CMD: the exit status of CMD";
 
+const MAPS_OVERHEAD: &str = "\
+OVERHEAD:
+  Every map operation of the program is probed, all the time: there is no budget
+  yet that keeps the cost down. An operation costs the program about 3 us more:
+  10,000 a second cost 3 % of a CPU, 100,000 a third of one. A program that does
+  nothing else than map operations gets many times slower.
+  Other programs pay nothing. Probes go away when injector ends or dies.";
+
 /// Delays, fails or flags the network sends of chosen processes, and shows what
 /// it did.
 ///
@@ -89,6 +97,10 @@ pub struct Cli {
 pub enum Sub {
     /// Show which hooks and engines this host has, why not, and their price.
     Doctor(Doctor),
+    /// Trace the maps of a running Go program, and name both goroutines when
+    /// they run into each other in one.
+    #[command(after_long_help = MAPS_OVERHEAD)]
+    Maps(Maps),
     /// A ten-second run against a small built-in client and server on loopback,
     /// with an explanation of each number.
     Demo(Demo),
@@ -121,6 +133,23 @@ pub enum Sub {
         /// Process id of the server that starts it.
         server: u32,
     },
+}
+
+/// Flags of `maps`.
+#[derive(Debug, Args)]
+pub struct Maps {
+    /// The process: a Go program, built with Go 1.19 to 1.27.
+    #[arg(long, short)]
+    pub pid: u32,
+    /// End after this time.
+    #[arg(long, value_parser = plan::duration::parse, value_name = "TIME")]
+    pub duration: Option<Duration>,
+    /// Write a file here for each fatal error, too.
+    #[arg(long, value_name = "DIR")]
+    pub fatal_dir: Option<PathBuf>,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
 }
 
 /// Flags of `doctor`.

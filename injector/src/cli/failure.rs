@@ -5,8 +5,8 @@ use crate::{
         NoErrorHook, NoHook, NoLifecycle, NoSleepEngine,
         command::{CANNOT_EXECUTE, CannotExecute},
     },
-    go::GoError,
-    kernel::{btf::BtfError, host::HostError},
+    go::{GoError, NotTraceable},
+    kernel::{btf::BtfError, host::HostError, uprobes::UprobeError},
 };
 
 /// 3 when the kernel or a program of such a kind cannot do it, 127 as from a shell when a command cannot be
@@ -20,6 +20,10 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         || error.is::<NoSleepEngine>()
         || error.is::<NoLifecycle>()
         || error.is::<BtfError>()
+        || error.is::<NotTraceable>()
+        || error
+            .downcast_ref::<UprobeError>()
+            .is_some_and(UprobeError::is_unsupported)
         || error
             .downcast_ref::<HostError>()
             .is_some_and(HostError::is_unsupported)

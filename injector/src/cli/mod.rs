@@ -7,6 +7,7 @@ mod doctor;
 mod failure;
 mod go;
 mod job;
+mod maps;
 mod workload;
 
 use std::{io, process::ExitCode};
@@ -36,6 +37,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
             Some(pid) => go::run(pid, flags.output),
             None => doctor::run(&flags),
         },
+        Some(Sub::Maps(flags)) => maps::run(flags),
         Some(Sub::Demo(flags)) => demo::run(&flags),
         Some(Sub::Control { socket, request }) => {
             println!(

@@ -4,6 +4,8 @@ mod attach;
 pub mod command;
 pub mod control;
 mod ending;
+mod fatal_file;
+pub mod maps;
 mod rules;
 mod run;
 mod sink;

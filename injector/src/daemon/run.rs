@@ -500,7 +500,7 @@ fn ticks(period: Duration) -> tokio::time::Interval {
     ticks
 }
 
-async fn until(deadline: Option<Instant>) {
+pub(super) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
@@ -515,7 +515,7 @@ async fn ended(command: Option<&mut Command>) -> Result<i32> {
 }
 
 /// A reader that went away is a normal end; anything else is an error.
-fn closed(error: io::Error) -> Result<Ending> {
+pub(super) fn closed(error: io::Error) -> Result<Ending> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         Ok(Ending::OutputClosed)
     } else {

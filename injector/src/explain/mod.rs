@@ -1,6 +1,8 @@
 //! From records to conclusions. Nothing here touches a file, a clock or the
 //! kernel, so everything runs in host tests on recorded events.
 
+pub mod fatal;
+pub mod map_header;
 mod send;
 mod summary;
 mod times;

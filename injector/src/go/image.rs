@@ -144,6 +144,12 @@ impl Image {
         })
     }
 
+    /// The open file, which stays that of the process whatever is done to its
+    /// path.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Parts of the file that are loaded.
     pub fn segments(&self) -> &[Segment] {
         &self.segments

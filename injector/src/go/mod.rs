@@ -8,6 +8,7 @@ mod dwarf;
 mod error;
 mod image;
 mod layout;
+mod loaded;
 mod maps;
 #[cfg(test)]
 mod matrix;
@@ -18,11 +19,15 @@ mod probes;
 mod program;
 mod site;
 mod symbols;
+mod tracing;
 mod version;
 
 pub use error::GoError;
 pub use layout::{Field, TABLE as LAYOUT};
+pub use loaded::Loaded;
 pub use maps::MapKind;
-pub use offsets::Source;
+pub use offsets::{Offsets, Source};
+pub use pclntab::Frame;
 pub use probes::{Event, Subject};
 pub use program::{Placement, Program, Sited};
+pub use tracing::{Attachment, NotTraceable, Tracing};

@@ -44,6 +44,16 @@ impl Offsets {
         }
     }
 
+    /// Those of a version, by the table alone.
+    #[cfg(test)]
+    pub fn of_table(minor: u32) -> Self {
+        let version = Version {
+            minor,
+            text: String::new(),
+        };
+        Self::merge(&HashMap::new(), Some(&version))
+    }
+
     /// The offset of a field.
     pub fn get(&self, field: Field) -> Option<u32> {
         self.known.get(&field).map(|(offset, _)| *offset)

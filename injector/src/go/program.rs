@@ -146,10 +146,6 @@ impl Program {
     }
 
     /// Its functions and lines; always there after [`Self::new`].
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "stacks are named with it once maps are traced")
-    )]
     pub fn symbols(&self) -> Option<Symbols<'_>> {
         Symbols::new(&self.image, self.places)
     }

@@ -128,7 +128,7 @@ fn cause(error: &ProgramError) -> String {
 
 /// The line of a verifier log that says what is wrong: the last one that is no
 /// statistic.
-fn verdict(log: &str) -> Option<&str> {
+pub(super) fn verdict(log: &str) -> Option<&str> {
     log.lines().map(str::trim).rfind(|line| {
         !line.is_empty() && !line.starts_with("processed ") && !line.contains("stack depth")
     })

@@ -13,6 +13,8 @@ pub mod log;
 pub mod mounts;
 mod offsets;
 pub mod sleep;
+pub mod tracer;
+pub mod uprobes;
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},

@@ -5,9 +5,11 @@
 mod bars;
 pub mod doctor;
 mod errno;
+pub mod fatal;
 pub mod go;
 pub mod json;
 pub mod line;
+pub mod maps;
 pub mod status;
 pub mod summary;
 mod text;

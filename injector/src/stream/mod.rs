@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
-use injector_ebpf::{LifecycleEvent, SendRecord};
+use injector_ebpf::{LifecycleEvent, SendRecord, go::FatalRecord};
 
 /// A plain record of the ABI that can be copied out of a ring buffer.
 ///
@@ -18,6 +18,8 @@ unsafe trait Record: Copy {}
 unsafe impl Record for SendRecord {}
 // SAFETY: as above.
 unsafe impl Record for LifecycleEvent {}
+// SAFETY: see `injector_ebpf::go`, whose tests assert the layout.
+unsafe impl Record for FatalRecord {}
 
 /// The records of one ring buffer.
 pub struct Events<T> {

@@ -32,6 +32,9 @@ impl fmt::Display for Hook {
 /// What README promises; the trial that needs an older one holds it to that.
 const MINIMUM_KERNEL: (u32, u32) = (5, 17);
 
+/// The first kernel with `uprobe_multi`.
+const UPROBE_MULTI: (u32, u32) = (6, 6);
+
 /// Facts about this machine.
 pub struct Host {
     /// Each hook, and why it cannot be used if so.
@@ -153,6 +156,16 @@ impl Host {
     /// Whether delayed threads can sleep.
     pub fn can_sleep(&self) -> Result<(), String> {
         self.sleep.clone()
+    }
+
+    /// Whether Go programs can be traced.
+    #[allow(clippy::unused_self, reason = "asked like all the others")]
+    pub fn has_uprobe_multi(&self) -> Result<(), String> {
+        let release = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        if is_older(release.trim(), UPROBE_MULTI) {
+            return Err("kernels before 6.6 have no uprobe_multi".to_owned());
+        }
+        Ok(())
     }
 
     /// One of two numbers: for a real machine, and for a slow one.

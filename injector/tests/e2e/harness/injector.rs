@@ -38,6 +38,8 @@ pub struct Ended {
     pub sends: Vec<Send>,
     /// Its summary.
     pub summary: Option<Value>,
+    /// What it wrote about maps.
+    pub maps: Vec<Value>,
     /// Its lines on stderr.
     pub stderr: String,
 }
@@ -160,10 +162,12 @@ impl Injector {
             reader.join().expect("its output");
         }
         let (sends, summary) = parse(&self.stdout);
+        let maps = about_maps(&self.stdout);
         Ended {
             code: status.code(),
             sends,
             summary,
+            maps,
             stderr: text(&self.stderr),
         }
     }
@@ -234,6 +238,16 @@ fn collect(from: impl Read + std::marker::Send + 'static) -> (Lines, JoinHandle<
         }
     });
     (lines, reader)
+}
+
+fn about_maps(lines: &Lines) -> Vec<Value> {
+    let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+    let kinds = [r#"{"type":"fatal""#, r#"{"type":"maps_summary""#];
+    let of_maps = |line: &&String| kinds.iter().any(|kind| line.starts_with(kind));
+    let parsed = lines.iter().filter(of_maps);
+    parsed
+        .map(|line| serde_json::from_str(line).expect("an object as documented"))
+        .collect()
 }
 
 fn text(lines: &Lines) -> String {

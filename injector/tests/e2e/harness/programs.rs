@@ -1,6 +1,7 @@
 //! Compiles the programs that are traced, once.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -23,6 +24,17 @@ pub fn prepare() {
             let program = path(&name);
             if is_newer(&source, &program) {
                 compile(&source, &program);
+            }
+        }
+    }
+    for toolchain in super::go::chosen() {
+        for entry in fs::read_dir(sources.join("go")).expect("the Go programs' sources") {
+            let source = entry.expect("a Go program's directory").path();
+            let name = source.file_name().and_then(OsStr::to_str);
+            let name = name.expect("a name in UTF-8");
+            let program = path(&toolchain.program(name));
+            if super::go::TARGETS.contains(&name) && is_newer(&source.join("main.go"), &program) {
+                toolchain.compile(&source, &program);
             }
         }
     }

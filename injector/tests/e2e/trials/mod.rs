@@ -11,6 +11,7 @@ mod faults;
 mod go_doctor;
 mod guards;
 mod help;
+mod maps;
 mod returns;
 mod seed_case;
 mod selection;
@@ -42,6 +43,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         coverage::trials(host),
         go_doctor::trials(host),
         help::trials(host),
+        maps::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {

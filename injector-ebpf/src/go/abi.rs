@@ -1,0 +1,426 @@
+//! The ABI of the map tracer: what its programs are told about a Go program
+//! and what they tell about it. As for all of the ABI: `#[repr(C)]` without
+//! padding, nanoseconds of `CLOCK_MONOTONIC`.
+
+/// Frames kept of a map operation: enough to leave the runtime and show who
+/// called; each costs a read of user memory.
+pub const OP_FRAMES: usize = 10;
+/// Frames of the goroutine that ends the program.
+pub const FATAL_FRAMES: usize = 32;
+/// Goroutines whose last write is remembered for each map, a power of two. As
+/// long as one of them is in a write, each other that comes to the map ends the
+/// program, so the one that matters is never pushed out by more than those that
+/// came before it was marked as writing.
+pub const WRITERS: usize = 8;
+/// Operations of any kind that are remembered for each map, a power of two.
+pub const TOUCHES: usize = 32;
+/// Longest part of a message that is kept, in bytes. The longest of Go's own
+/// about maps has 41.
+pub const MESSAGE_LEN: usize = 128;
+/// Bytes of a map's header that are frozen: `runtime.hmap` has 48 (Go 1.19 to
+/// 1.23), `internal/runtime/maps.Map` 48 (1.25 to 1.27, 40 in 1.24).
+pub const MAP_BYTES: usize = 48;
+/// Bytes of an iterator that are frozen: `runtime.hiter` has 96, and
+/// `internal/runtime/maps.Iter` no more.
+pub const ITERATOR_BYTES: usize = 96;
+/// Probes of all targets together.
+pub const MAX_SITES: u32 = 1024;
+/// Go programs at once.
+pub const MAX_TARGETS: u32 = 16;
+
+numbered! {
+    /// What a goroutine does with a map.
+    OpKind {
+        /// Writes an element.
+        Assign = 0 => "assign",
+        /// Deletes an element.
+        Delete = 1 => "delete",
+        /// Deletes all elements.
+        Clear = 2 => "clear",
+        /// Reads an element.
+        Access = 3 => "access",
+        /// Begins to iterate.
+        IterateStart = 4 => "iterate_start",
+        /// Goes on iterating.
+        IterateNext = 5 => "iterate_next",
+        /// Makes the map grow, in the middle of a write.
+        Grow = 6 => "grow",
+    }
+}
+
+impl OpKind {
+    /// Whether this marks the map as being written to. Growth is part of a
+    /// write that was seen to begin.
+    #[inline(always)]
+    pub const fn is_write(self) -> bool {
+        matches!(self, Self::Assign | Self::Delete | Self::Clear)
+    }
+}
+
+numbered! {
+    /// How a program ends itself.
+    FatalKind {
+        /// `runtime.fatal`: the program is at fault.
+        Fatal = 0 => "fatal",
+        /// `runtime.throw`: the runtime is at fault, or so it looks.
+        Throw = 1 => "throw",
+    }
+}
+
+numbered! {
+    /// What the tracer's programs count.
+    Counter {
+        /// Hits by other processes that run the same file.
+        Foreign = 0 => "foreign",
+        /// Hits whose goroutine or map could not be read.
+        Unreadable = 1 => "unreadable",
+        /// Operations lost because the table of goroutines was full.
+        GoroutinesFull = 2 => "goroutines_full",
+        /// Writes lost because the table of maps was full.
+        MapsFull = 3 => "maps_full",
+        /// Fatal errors lost because their ring buffer was full.
+        FatalsDropped = 4 => "fatals_dropped",
+    }
+}
+
+/// The counters of one CPU, indexed by [`Counter`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Values, in the order of [`Counter::ALL`].
+    pub values: [u64; Counter::ALL.len()],
+}
+
+/// Use of one probe on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteStats {
+    /// How often it was hit.
+    pub hits: u64,
+    /// Time spent in the program, in nanoseconds. The trap itself is not in it.
+    pub ns: u64,
+}
+
+/// In place of the number of an argument: there is none.
+pub const NO_ARGUMENT: u8 = 7;
+
+/// What a probe is, in the 64 bits that the kernel hands to the program with
+/// each hit. Arguments are numbers of Go's integer argument registers
+/// (`ABIInternal`, src/cmd/compile/abi-internal.md): RAX, RBX, RCX, RDI, RSI,
+/// R8, R9 on amd64 from 0 to 6, R0 to R6 on arm64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie {
+    /// An [`OpKind`] or a [`FatalKind`], whichever the program is for.
+    pub kind: u8,
+    /// The argument that is the map, or [`NO_ARGUMENT`]: then the iterator has it.
+    pub map: u8,
+    /// The argument that is the map's type, or [`NO_ARGUMENT`].
+    pub map_type: u8,
+    /// The argument that is the iterator, or [`NO_ARGUMENT`].
+    pub iterator: u8,
+    /// The return address is still on top of the stack (amd64) or in the link
+    /// register (arm64): the function has not made its frame.
+    pub at_entry: bool,
+    /// Index into the table of [`SiteStats`].
+    pub site: u16,
+    /// Index into the table of [`Layout`]s.
+    pub target: u16,
+}
+
+impl Cookie {
+    /// As the kernel keeps it.
+    #[inline(always)]
+    pub const fn encode(self) -> u64 {
+        self.kind as u64
+            | (self.map as u64 & 0xf) << 8
+            | (self.map_type as u64 & 0xf) << 12
+            | (self.iterator as u64 & 0xf) << 16
+            | (self.at_entry as u64) << 20
+            | (self.site as u64) << 32
+            | (self.target as u64) << 48
+    }
+
+    /// The reverse of [`Self::encode`].
+    #[inline(always)]
+    pub const fn decode(cookie: u64) -> Self {
+        Self {
+            kind: cookie as u8,
+            map: (cookie >> 8) as u8 & 0xf,
+            map_type: (cookie >> 12) as u8 & 0xf,
+            iterator: (cookie >> 16) as u8 & 0xf,
+            at_entry: (cookie >> 20) & 1 != 0,
+            site: (cookie >> 32) as u16,
+            target: (cookie >> 48) as u16,
+        }
+    }
+}
+
+/// A Go program, and where its runtime keeps what: offsets in bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Process id; 0 for none.
+    pub tgid: u32,
+    /// `g.goid` (runtime/runtime2.go).
+    pub goroutine_id: u32,
+    /// `g.m` (runtime/runtime2.go).
+    pub goroutine_thread: u32,
+    /// `m.curg` (runtime/runtime2.go).
+    pub thread_goroutine: u32,
+    /// `hiter.h` (runtime/map.go) or `Iter.m` (internal/runtime/maps/table.go).
+    pub iterator_map: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// One operation on a map, at its beginning.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Op {
+    /// When the probe was hit; 0 for no operation.
+    pub time_ns: u64,
+    /// The goroutine.
+    pub goroutine_id: u64,
+    /// Address of its `g`.
+    pub goroutine: u64,
+    /// Address of the map's header.
+    pub map: u64,
+    /// Address of the map's type, 0 when the probe cannot tell.
+    pub map_type: u64,
+    /// Address of the iterator, 0 for none.
+    pub iterator: u64,
+    /// The thread.
+    pub tid: u32,
+    /// The probe.
+    pub site: u16,
+    /// An [`OpKind`].
+    pub kind: u8,
+    /// How many frames there are.
+    pub depth: u8,
+    /// The probed instruction, then return addresses, innermost first.
+    pub frames: [u64; OP_FRAMES],
+}
+
+/// One operation in a map's history.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Touch {
+    /// When the probe was hit; 0 for no operation.
+    pub time_ns: u64,
+    /// The goroutine.
+    pub goroutine_id: u64,
+    /// The first two return addresses, 0 when not known: of Swiss maps, the
+    /// first can be in a wrapper of the runtime.
+    pub callers: [u64; 2],
+    /// The thread.
+    pub tid: u32,
+    /// The probe.
+    pub site: u16,
+    /// An [`OpKind`].
+    pub kind: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+/// What is remembered of a map, from the first write on that was seen.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Slots of [`Self::writers`] that were given out.
+    pub claims: u64,
+    /// Operations that were put into [`Self::touches`]; the oldest are
+    /// overwritten.
+    pub touched: u64,
+    /// Goroutines that wrote, one per slot; 0 for a free slot.
+    pub writers: [u64; WRITERS],
+    /// Writes of that goroutine. Its last one is at the slot's two places of
+    /// [`Self::writes`], at the second if this is odd.
+    pub turns: [u64; WRITERS],
+    /// Two places per slot, written in turn: the last complete entry can be read
+    /// while the next is written.
+    pub writes: [Op; 2 * WRITERS],
+    /// The last operations of any kind, in a ring.
+    pub touches: [Touch; TOUCHES],
+}
+
+impl History {
+    /// Nothing is known.
+    pub const EMPTY: Self = Self {
+        claims: 0,
+        touched: 0,
+        writers: [0; WRITERS],
+        turns: [0; WRITERS],
+        writes: [NO_OP; 2 * WRITERS],
+        touches: [NO_TOUCH; TOUCHES],
+    };
+}
+
+const NO_OP: Op = Op {
+    time_ns: 0,
+    goroutine_id: 0,
+    goroutine: 0,
+    map: 0,
+    map_type: 0,
+    iterator: 0,
+    tid: 0,
+    site: 0,
+    kind: 0,
+    depth: 0,
+    frames: [0; OP_FRAMES],
+};
+
+const NO_TOUCH: Touch = Touch {
+    time_ns: 0,
+    goroutine_id: 0,
+    callers: [0; 2],
+    tid: 0,
+    site: 0,
+    kind: 0,
+    reserved: 0,
+};
+
+/// Bits of [`FatalRecord::flags`].
+pub mod fatal_flags {
+    /// The goroutine had done something with a map: [`super::FatalRecord::last`].
+    pub const LAST: u8 = 1;
+    /// That map's history is there.
+    pub const HISTORY: u8 = 1 << 1;
+    /// That map's header could be read.
+    pub const MAP: u8 = 1 << 2;
+    /// The iterator could be read.
+    pub const ITERATOR: u8 = 1 << 3;
+}
+
+/// A program that ends itself, with all that was known of it at this instant.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FatalRecord {
+    /// When the probe was hit.
+    pub time_ns: u64,
+    /// The goroutine.
+    pub goroutine_id: u64,
+    /// Address of its `g`.
+    pub goroutine: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// The probe.
+    pub site: u16,
+    /// Index into the table of [`Layout`]s.
+    pub target: u16,
+    /// A [`FatalKind`].
+    pub kind: u8,
+    /// How many frames there are.
+    pub depth: u8,
+    /// Bits of [`fatal_flags`].
+    pub flags: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Whole length of the message, in bytes; more than [`MESSAGE_LEN`] of them
+    /// are not there.
+    pub message_length: u64,
+    /// The message.
+    pub message: [u8; MESSAGE_LEN],
+    /// The probed instruction, then return addresses, innermost first.
+    pub frames: [u64; FATAL_FRAMES],
+    /// The goroutine's last operation on a map.
+    pub last: Op,
+    /// The header of that map.
+    pub map: [u8; MAP_BYTES],
+    /// The iterator of that operation.
+    pub iterator: [u8; ITERATOR_BYTES],
+    /// What others did with that map.
+    pub history: History,
+}
+
+impl FatalRecord {
+    /// Nothing is known.
+    pub const EMPTY: Self = Self {
+        time_ns: 0,
+        goroutine_id: 0,
+        goroutine: 0,
+        tgid: 0,
+        tid: 0,
+        site: 0,
+        target: 0,
+        kind: 0,
+        depth: 0,
+        flags: 0,
+        reserved: 0,
+        message_length: 0,
+        message: [0; MESSAGE_LEN],
+        frames: [0; FATAL_FRAMES],
+        last: NO_OP,
+        map: [0; MAP_BYTES],
+        iterator: [0; ITERATOR_BYTES],
+        history: History::EMPTY,
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use core::mem::size_of;
+
+    use super::*;
+
+    #[test]
+    fn records_have_no_padding() {
+        assert_eq!(size_of::<Layout>(), 6 * 4);
+        assert_eq!(size_of::<Op>(), 7 * 8 + OP_FRAMES * 8);
+        assert_eq!(size_of::<Touch>(), 5 * 8);
+        assert_eq!(
+            size_of::<History>(),
+            2 * 8 + 2 * WRITERS * 8 + 2 * WRITERS * size_of::<Op>() + TOUCHES * size_of::<Touch>()
+        );
+        assert_eq!(
+            size_of::<FatalRecord>(),
+            6 * 8
+                + MESSAGE_LEN
+                + FATAL_FRAMES * 8
+                + size_of::<Op>()
+                + MAP_BYTES
+                + ITERATOR_BYTES
+                + size_of::<History>()
+        );
+    }
+
+    #[test]
+    fn rings_have_powers_of_two() {
+        assert!(WRITERS.is_power_of_two() && TOUCHES.is_power_of_two());
+    }
+
+    #[test]
+    fn cookies_round_trip() {
+        let cookies = [
+            Cookie {
+                kind: OpKind::Grow as u8,
+                map: 1,
+                map_type: 0,
+                iterator: NO_ARGUMENT,
+                at_entry: true,
+                site: MAX_SITES as u16 - 1,
+                target: MAX_TARGETS as u16 - 1,
+            },
+            Cookie {
+                kind: 255,
+                map: NO_ARGUMENT,
+                map_type: NO_ARGUMENT,
+                iterator: 6,
+                at_entry: false,
+                site: u16::MAX,
+                target: u16::MAX,
+            },
+        ];
+        for cookie in cookies {
+            assert_eq!(Cookie::decode(cookie.encode()), cookie);
+        }
+    }
+
+    #[test]
+    fn only_what_marks_the_map_is_a_write() {
+        let writes = OpKind::ALL.iter().filter(|(kind, ..)| kind.is_write());
+        let names: [&str; 3] = ["assign", "delete", "clear"];
+        assert!(writes.map(|(_, name, _)| *name).eq(names));
+    }
+}

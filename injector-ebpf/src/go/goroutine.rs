@@ -1,0 +1,57 @@
+//! Who am I: the process and the goroutine that hit a probe.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use injector_ebpf::go::{Counter, Layout};
+
+use crate::{count::count, maps::LAYOUTS, registers::Registers, user};
+
+/// The one that hit the probe.
+pub struct Goroutine {
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Address of its `g`.
+    pub address: u64,
+    /// Its number.
+    pub id: u64,
+}
+
+/// The layout of the target, if the current process is the one; another may
+/// run the same file, and kernels before 6.10 filter by thread or not at all.
+#[inline(always)]
+pub fn layout(target: u16) -> Option<&'static Layout> {
+    let layout = LAYOUTS.get(u32::from(target))?;
+    if layout.tgid == (bpf_get_current_pid_tgid() >> 32) as u32 {
+        Some(layout)
+    } else {
+        count(Counter::Foreign);
+        None
+    }
+}
+
+impl Goroutine {
+    /// The current one.
+    #[inline(always)]
+    pub fn current(registers: &Registers, layout: &Layout) -> Option<Self> {
+        let process = bpf_get_current_pid_tgid();
+        let mut address = registers.goroutine;
+        let mut id: u64 = user::read(address + u64::from(layout.goroutine_id))?;
+        if id == 0 {
+            // The thread's own stack (g0): it works for the goroutine that the
+            // thread runs, if any.
+            let thread: u64 = user::read(address + u64::from(layout.goroutine_thread))?;
+            let current: u64 = user::read(thread + u64::from(layout.thread_goroutine))?;
+            if current != 0 {
+                address = current;
+                id = user::read(address + u64::from(layout.goroutine_id))?;
+            }
+        }
+        Some(Self {
+            tgid: (process >> 32) as u32,
+            tid: process as u32,
+            address,
+            id,
+        })
+    }
+}

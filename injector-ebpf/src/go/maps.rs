@@ -1,0 +1,61 @@
+//! Every map of the tracer, with the reason for its size.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+};
+use injector_ebpf::go::{
+    FatalRecord, History, Layout, MAX_SITES, MAX_TARGETS, Op, SiteStats, Stats,
+};
+
+/// A goroutine of a process. Their numbers are never used again.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct GoroutineKey {
+    /// Its number.
+    pub id: u64,
+    /// The process.
+    pub tgid: u64,
+}
+
+/// A map of a process. Its address can be that of another map later.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct MapKey {
+    /// Address of its header.
+    pub address: u64,
+    /// The process.
+    pub tgid: u64,
+}
+
+/// The Go programs that are traced, by [`injector_ebpf::go::Cookie::target`].
+#[map]
+pub static LAYOUTS: Array<Layout> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// The last operation of each goroutine. LRU: 32,768 goroutines that use maps
+/// in 6 MB; of more, the idlest are forgotten, and the one that ends the program
+/// has just done something.
+#[map]
+pub static GOROUTINES: LruHashMap<GoroutineKey, Op> = LruHashMap::with_max_entries(32_768, 0);
+
+/// What is known of each map that was written to. LRU: 4,096 maps in 14 MB; of
+/// more, the idlest are forgotten.
+#[map]
+pub static MAPS: LruHashMap<MapKey, History> = LruHashMap::with_max_entries(4096, 0);
+
+/// What a new entry begins as: too large for the stack. Never written.
+#[map]
+pub static EMPTY: Array<FatalRecord> = Array::with_max_entries(1, 0);
+
+/// Use of each probe.
+#[map]
+pub static SITES: PerCpuArray<SiteStats> = PerCpuArray::with_max_entries(MAX_SITES, 0);
+
+/// Counters, one set per CPU.
+#[map]
+pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
+
+/// Fatal errors. A program has a few at most: several goroutines that find the
+/// same map in use. 256 KiB hold 64 of them, for 16 programs.
+#[map]
+pub static FATALS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);

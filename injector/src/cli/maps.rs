@@ -1,0 +1,32 @@
+//! `injector maps`: from flags to a job.
+
+use anyhow::{Context as _, Result};
+
+use super::args::Maps;
+use crate::{
+    daemon::maps::{self, Job},
+    go::Program,
+    kernel::{host::Host, uprobes},
+};
+
+/// Runs it to its end.
+pub fn run(flags: Maps) -> Result<u8> {
+    let host = Host::read();
+    // A kernel that is too old for this is the better reason.
+    uprobes::check(&host.release, host.version)?;
+    host.check()?;
+    let program = Program::of_process(flags.pid)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    let ending = runtime.block_on(maps::run(Job {
+        pid: flags.pid,
+        program,
+        host,
+        duration: flags.duration,
+        fatal_dir: flags.fatal_dir,
+        format: flags.output,
+    }))?;
+    Ok(ending.exit_code())
+}

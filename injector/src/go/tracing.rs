@@ -1,0 +1,206 @@
+//! Which probes trace a program's maps, and what the kernel side has to know of
+//! it.
+
+use injector_ebpf::go::{Cookie, FatalKind, Layout, NO_ARGUMENT, OpKind};
+use thiserror::Error;
+
+use super::{
+    layout::Field,
+    maps::MapKind,
+    probes::{Event, Place, Probe, Subject},
+    program::{Placement, Program},
+};
+
+/// It is a Go program, and too little is known of it.
+#[derive(Debug, Error)]
+#[error(
+    "{program} ({version}) cannot be traced: {why}; `injector doctor --pid` says what is known"
+)]
+pub struct NotTraceable {
+    program: String,
+    version: String,
+    why: String,
+}
+
+/// A probe and its place.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// The row of the table.
+    pub probe: &'static Probe,
+    /// Offset in the program's file, in bytes.
+    pub offset: u64,
+    /// What its hits are known by.
+    pub cookie: Cookie,
+}
+
+/// What traces a program's maps.
+#[derive(Clone, Debug)]
+pub struct Tracing {
+    /// Where the runtime keeps what.
+    pub layout: Layout,
+    /// Probes on operations.
+    pub map_ops: Vec<Attachment>,
+    /// Probes on fatal errors.
+    pub fatals: Vec<Attachment>,
+    /// Functions that should be probed and are not, with the reason.
+    pub left_out: Vec<(&'static str, &'static str)>,
+}
+
+impl Tracing {
+    /// For the program of a process, which is `target` in the kernel's table.
+    pub fn of(program: &Program, pid: u32, target: u16) -> Result<Self, NotTraceable> {
+        let refuse = |why: String| NotTraceable {
+            program: program.image().name.clone(),
+            version: program
+                .version
+                .as_ref()
+                .map_or_else(|| "version unknown".to_owned(), ToString::to_string),
+            why,
+        };
+        let field = |field: Field| {
+            let known = program.offsets.get(field);
+            known.ok_or_else(|| refuse(format!("it is not known where {field:?} is")))
+        };
+        let iterator_map = match program.maps {
+            Some(MapKind::Classic) => Field::ClassicIteratorMap,
+            Some(MapKind::Swiss) => Field::SwissIteratorMap,
+            None => return Err(refuse("it has no maps".to_owned())),
+        };
+        let mut tracing = Self {
+            layout: Layout {
+                tgid: pid,
+                goroutine_id: field(Field::GoroutineId)?,
+                goroutine_thread: field(Field::GoroutineThread)?,
+                thread_goroutine: field(Field::ThreadGoroutine)?,
+                iterator_map: field(iterator_map)?,
+                reserved: 0,
+            },
+            map_ops: Vec::new(),
+            fatals: Vec::new(),
+            left_out: Vec::new(),
+        };
+        for sited in &program.sites {
+            let probe = sited.probe;
+            let (op, fatal) = (op(probe.event), fatal(probe.event));
+            let Some(kind) = op.map(|op| op as u8).or(fatal.map(|kind| kind as u8)) else {
+                continue;
+            };
+            let offset = match &sited.at {
+                Placement::Site { offset, .. } => *offset,
+                Placement::Nowhere(why) => {
+                    tracing.left_out.push((probe.function, why));
+                    continue;
+                }
+            };
+            let site = tracing.map_ops.len() + tracing.fatals.len();
+            let attachment = Attachment {
+                probe,
+                offset,
+                cookie: cookie(probe, kind, site as u16, target),
+            };
+            if op.is_some() {
+                tracing.map_ops.push(attachment);
+            } else {
+                tracing.fatals.push(attachment);
+            }
+        }
+        if tracing.map_ops.is_empty() {
+            return Err(refuse("none of its map functions can be probed".to_owned()));
+        }
+        Ok(tracing)
+    }
+}
+
+fn op(event: Event) -> Option<OpKind> {
+    Some(match event {
+        Event::Assign => OpKind::Assign,
+        Event::Delete => OpKind::Delete,
+        Event::Clear => OpKind::Clear,
+        Event::Access => OpKind::Access,
+        Event::IterateStart => OpKind::IterateStart,
+        Event::IterateNext => OpKind::IterateNext,
+        Event::Grow => OpKind::Grow,
+        _ => return None,
+    })
+}
+
+fn fatal(event: Event) -> Option<FatalKind> {
+    match event {
+        Event::Fatal => Some(FatalKind::Fatal),
+        Event::Throw => Some(FatalKind::Throw),
+        _ => None,
+    }
+}
+
+fn cookie(probe: &Probe, kind: u8, site: u16, target: u16) -> Cookie {
+    // Functions of the runtime are f(type, map, …), methods of the map
+    // (map).f(type, …), and those of its tables (table).f(type, map, …).
+    let (map, map_type) = match probe.subject {
+        Subject::Argument(map @ 0) => (map, 1),
+        Subject::Argument(map @ 1) => (map, 0),
+        Subject::Argument(map @ 2) => (map, 1),
+        _ => (NO_ARGUMENT, NO_ARGUMENT),
+    };
+    let iterator = match (probe.event, probe.subject) {
+        (_, Subject::Iterator(iterator)) => iterator,
+        // mapiterinit(t, h, it), mapIterStart(t, m, it).
+        (Event::IterateStart, _) => 2,
+        _ => NO_ARGUMENT,
+    };
+    Cookie {
+        kind,
+        map,
+        map_type,
+        iterator,
+        at_entry: probe.place == Place::Entry,
+        site,
+        target,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::go::probes::TABLE;
+
+    fn of(function: &str) -> Cookie {
+        let probe = TABLE.iter().find(|probe| probe.function == function);
+        cookie(probe.expect(function), 0, 0, 0)
+    }
+
+    /// As the functions are declared in runtime/map.go and
+    /// internal/runtime/maps.
+    #[test]
+    fn arguments_are_where_go_puts_them() {
+        let arguments = |function| {
+            let cookie = of(function);
+            (cookie.map, cookie.map_type, cookie.iterator)
+        };
+        assert_eq!(arguments("runtime.mapassign_faststr"), (1, 0, NO_ARGUMENT));
+        assert_eq!(arguments("runtime.mapiterinit"), (1, 0, 2));
+        assert_eq!(
+            arguments("runtime.mapiternext"),
+            (NO_ARGUMENT, NO_ARGUMENT, 0)
+        );
+        assert_eq!(
+            arguments("internal/runtime/maps.(*Map).Delete"),
+            (0, 1, NO_ARGUMENT)
+        );
+        assert_eq!(
+            arguments("internal/runtime/maps.(*table).split"),
+            (2, 1, NO_ARGUMENT)
+        );
+    }
+
+    #[test]
+    fn every_operation_has_a_map_or_an_iterator() {
+        for probe in TABLE.iter().filter(|probe| op(probe.event).is_some()) {
+            let cookie = cookie(probe, 0, 0, 0);
+            assert!(
+                cookie.map != NO_ARGUMENT || cookie.iterator != NO_ARGUMENT,
+                "{}",
+                probe.function
+            );
+        }
+    }
+}

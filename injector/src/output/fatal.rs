@@ -1,0 +1,456 @@
+//! A fatal error of a Go program, explained: text for people, or one JSON
+//! object whose fields are in `docs/json.md`.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
+
+use serde::Serialize;
+
+use super::{
+    text::{Clean, wrap},
+    units::Time,
+};
+use crate::{
+    explain::{
+        fatal::{Accident, Fatal, OwnReport, Party},
+        map_header,
+    },
+    go::{self, Loaded},
+};
+
+/// Columns of the text.
+const WIDTH: usize = 100;
+/// Where the text begins beside the labels.
+const INDENT: usize = 10;
+/// Operations of the map's history in the text; JSON has all.
+const SHOWN_HISTORY: usize = 12;
+
+/// What is told of a fatal error.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    pid: u32,
+    time_ns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    message: String,
+    message_cut: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accident: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    go_version: Option<String>,
+    victim: Side,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other: Option<Side>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    doubts: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    no_other: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    more_writers: Vec<Side>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    map: Option<Map>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<Past>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_report: Option<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+struct Side {
+    goroutine: u64,
+    tid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_ns: Option<u64>,
+    stack: Vec<Frame>,
+    addresses: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Frame {
+    function: String,
+    file: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    line: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Map {
+    address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    map_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    header: Vec<Field>,
+    iterator: Vec<Field>,
+}
+
+#[derive(Debug, Serialize)]
+struct Field {
+    name: &'static str,
+    value: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Past {
+    goroutine: u64,
+    operation: &'static str,
+    age_ns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<Frame>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "how serde calls it")]
+fn is_zero(line: &u32) -> bool {
+    *line == 0
+}
+
+impl Report {
+    /// With functions and lines in place of addresses.
+    pub fn new(fatal: &Fatal, loaded: &Loaded) -> Self {
+        let program = loaded.program();
+        let version = program.version.as_ref().map(ToString::to_string);
+        let names = |stack: &[u64]| loaded.frames(stack);
+        let caller = |addresses: &[u64]| loaded.caller(addresses);
+        let mut report = Self::named(fatal, version, &names, &caller);
+        if let (Some(map), Some(kind)) = (&mut report.map, program.maps) {
+            map.kind = Some(kind.name());
+            let offsets = &program.offsets;
+            if let Some(bytes) = &fatal.header {
+                map.header = fields(map_header::map(kind, offsets, bytes));
+            }
+            if let Some(bytes) = &fatal.iterator {
+                map.iterator = fields(map_header::iterator(kind, offsets, bytes));
+            }
+        }
+        report
+    }
+
+    fn named(
+        fatal: &Fatal,
+        go_version: Option<String>,
+        names: &dyn Fn(&[u64]) -> Vec<go::Frame>,
+        caller: &dyn Fn(&[u64]) -> Option<go::Frame>,
+    ) -> Self {
+        let side = |party: &Party| Side::new(party, names);
+        let (other, no_other) = match &fatal.other {
+            Some(Ok(other)) => (Some(other), None),
+            Some(Err(why)) => (None, Some(*why)),
+            None => (None, None),
+        };
+        Self {
+            kind: "fatal",
+            pid: fatal.pid,
+            time_ns: fatal.time_ns,
+            error: fatal.kind.map(injector_ebpf::go::FatalKind::name),
+            message: fatal.message.clone(),
+            message_cut: fatal.message_cut,
+            accident: fatal.accident.map(Accident::name),
+            go_version,
+            victim: Side {
+                goroutine: fatal.goroutine,
+                tid: fatal.tid,
+                operation: fatal.victim.as_ref().map(|party| party.operation.name()),
+                age_ns: fatal.victim.as_ref().map(|party| party.age_ns),
+                stack: frames(names(&fatal.stack)),
+                addresses: addresses(&fatal.stack),
+            },
+            other: other.map(|other| side(&other.party)),
+            doubts: other.map_or_else(Vec::new, |other| other.doubts.clone()),
+            no_other,
+            more_writers: fatal.more_writers.iter().map(side).collect(),
+            map: fatal.map.map(|address| Map {
+                address: hexadecimal(address),
+                map_type: fatal
+                    .victim
+                    .as_ref()
+                    .filter(|party| party.map_type != 0)
+                    .map(|party| hexadecimal(party.map_type)),
+                kind: None,
+                header: Vec::new(),
+                iterator: Vec::new(),
+            }),
+            history: fatal
+                .history
+                .iter()
+                .map(|past| Past {
+                    goroutine: past.goroutine,
+                    operation: past.operation.name(),
+                    age_ns: past.age_ns,
+                    caller: caller(&past.callers).map(frame),
+                })
+                .collect(),
+            own_report: fatal.accident.and_then(|_| match fatal.own_report {
+                OwnReport::VictimOnly => Some("victim_only"),
+                OwnReport::OneOfAll => Some("one_of_all"),
+                OwnReport::Unknown => None,
+            }),
+        }
+    }
+}
+
+impl Side {
+    fn new(party: &Party, names: &dyn Fn(&[u64]) -> Vec<go::Frame>) -> Self {
+        Self {
+            goroutine: party.goroutine,
+            tid: party.tid,
+            operation: Some(party.operation.name()),
+            age_ns: Some(party.age_ns),
+            stack: frames(names(&party.stack)),
+            addresses: addresses(&party.stack),
+        }
+    }
+}
+
+fn frames(frames: Vec<go::Frame>) -> Vec<Frame> {
+    frames.into_iter().map(frame).collect()
+}
+
+fn frame(frame: go::Frame) -> Frame {
+    Frame {
+        function: frame.function,
+        file: frame.file,
+        line: frame.line,
+    }
+}
+
+fn addresses(stack: &[u64]) -> Vec<String> {
+    stack.iter().copied().map(hexadecimal).collect()
+}
+
+fn hexadecimal(address: u64) -> String {
+    format!("{address:#x}")
+}
+
+fn fields(values: Vec<map_header::Value>) -> Vec<Field> {
+    values
+        .into_iter()
+        .map(|(name, value)| Field { name, value })
+        .collect()
+}
+
+/// Writes one JSON object in a line.
+pub fn json(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, report)?;
+    out.write_all(b"\n")
+}
+
+/// Writes it for people.
+pub fn text(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    out.write_all(page(report).as_bytes())
+}
+
+fn page(report: &Report) -> String {
+    let mut page = format!(
+        "fatal error in process {}: {}{}\n",
+        report.pid,
+        Clean(&report.message),
+        if report.message_cut { " …" } else { "" }
+    );
+    if report.accident.is_some() {
+        label(
+            &mut page,
+            "",
+            "no recover() can catch this: the runtime ends the program, because the map may be damaged",
+        );
+    }
+    side(&mut page, "found by", &report.victim);
+    if let Some(other) = &report.other {
+        side(&mut page, "ran into", other);
+        for doubt in &report.doubts {
+            label(&mut page, "", &format!("in doubt: {doubt}"));
+        }
+    }
+    if let Some(why) = report.no_other {
+        label(&mut page, "ran into", &format!("not known: {why}"));
+    }
+    if let Some(map) = &report.map {
+        describe(&mut page, map);
+    }
+    history(&mut page, &report.history);
+    match report.own_report {
+        Some("victim_only") => label(
+            &mut page,
+            "go",
+            "the program's own report shows only the first of the two",
+        ),
+        Some(_) => label(
+            &mut page,
+            "go",
+            "the program's own report shows the second unmarked, among all goroutines",
+        ),
+        None => {}
+    }
+    page
+}
+
+fn label(page: &mut String, label: &str, words: &str) {
+    let _ = write!(page, "{label:INDENT$}");
+    wrap(page, INDENT, WIDTH, words);
+}
+
+fn side(page: &mut String, name: &str, side: &Side) {
+    let mut words = format!("goroutine {} (thread {})", side.goroutine, side.tid);
+    if let (Some(operation), Some(age)) = (side.operation, side.age_ns) {
+        let _ = write!(words, ": {operation}, begun {} before", Time(age));
+    }
+    label(page, name, &words);
+    if side.stack.is_empty() {
+        for address in &side.addresses {
+            let _ = writeln!(page, "{:INDENT$}  {address}", "");
+        }
+    }
+    for frame in &side.stack {
+        let _ = writeln!(page, "{:INDENT$}  {}", "", place(frame));
+    }
+}
+
+fn place(frame: &Frame) -> String {
+    let (function, file) = (Clean(&frame.function), Clean(&frame.file));
+    format!("{function}  {file}:{}", frame.line)
+}
+
+fn describe(page: &mut String, map: &Map) {
+    let mut words = map.address.clone();
+    if let Some(kind) = map.kind {
+        let _ = write!(words, ", {kind}");
+    }
+    if let Some(map_type) = &map.map_type {
+        let _ = write!(words, ", type {map_type}");
+    }
+    for field in &map.header {
+        let _ = write!(words, ", {} {}", field.name, shown(field));
+    }
+    label(page, "map", &words);
+    if !map.iterator.is_empty() {
+        let fields = map.iterator.iter();
+        let fields: Vec<_> = fields
+            .map(|field| format!("{} {}", field.name, shown(field)))
+            .collect();
+        label(page, "iterator", &fields.join(", "));
+    }
+}
+
+/// Addresses and flags in hexadecimal.
+fn shown(field: &Field) -> String {
+    match field.name {
+        "flags" | "buckets" | "old_buckets" | "directory" => hexadecimal(field.value),
+        _ => field.value.to_string(),
+    }
+}
+
+fn history(page: &mut String, history: &[Past]) {
+    let skipped = history.len().saturating_sub(SHOWN_HISTORY);
+    for (index, past) in history[skipped..].iter().enumerate() {
+        let caller = past.caller.as_ref().map(place).unwrap_or_default();
+        let _ = writeln!(
+            page,
+            "{:INDENT$}{:>8} before  goroutine {:<6} {:<13} {caller}",
+            if index == 0 { "history" } else { "" },
+            Time(past.age_ns).to_string(),
+            past.goroutine,
+            past.operation,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use injector_ebpf::go::OpKind;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::explain::fatal::fixture;
+
+    const DOC: &str = include_str!("../../../docs/json.md");
+    const HEADING: &str = "## The lines of `injector maps`: `fatal`\n";
+
+    fn names(stack: &[u64]) -> Vec<go::Frame> {
+        stack
+            .iter()
+            .map(|address| go::Frame {
+                function: format!("main.at_{address:x}"),
+                file: "/src/main.go".to_owned(),
+                line: 31,
+            })
+            .collect()
+    }
+
+    fn report() -> Report {
+        let mut record = fixture::record(
+            "concurrent map iteration and map write",
+            OpKind::IterateNext,
+        );
+        fixture::write(&mut record, 0, fixture::op(8, OpKind::Assign, 1_900));
+        fixture::write(&mut record, 1, fixture::op(9, OpKind::Assign, 1_500));
+        let fatal = Fatal::new(&record, Some(26));
+        let caller = |addresses: &[u64]| names(&addresses[..1]).pop();
+        let mut report = Report::named(&fatal, Some("go1.26.6".into()), &names, &caller);
+        let map = report.map.as_mut().unwrap();
+        map.kind = Some("swiss");
+        map.header = fields(vec![("elements", 12), ("directory", 0x1000)]);
+        map.iterator = fields(vec![("depth", 1)]);
+        report
+    }
+
+    #[test]
+    fn people_see_both_sides() {
+        let page = page(&report());
+        let expected = "\
+fatal error in process 4242: concurrent map iteration and map write
+          no recover() can catch this: the runtime ends the program, because the map may be damaged
+found by  goroutine 7 (thread 107): iterate_next, begun 300ns before
+            main.at_403000  /src/main.go:31
+            main.at_401010  /src/main.go:31
+            main.at_402007  /src/main.go:31
+ran into  goroutine 9 (thread 109): assign, begun 1.5us before
+            main.at_401000  /src/main.go:31
+            main.at_402009  /src/main.go:31
+          in doubt: another goroutine wrote within the same microsecond
+map       0xc000012340, swiss, type 0x4a0000, elements 12, directory 0x1000
+iterator  depth 1
+history      1.9us before  goroutine 8      assign        main.at_402008  /src/main.go:31
+             1.5us before  goroutine 9      assign        main.at_402009  /src/main.go:31
+go        the program's own report shows only the first of the two
+";
+        assert_eq!(page, expected);
+    }
+
+    #[test]
+    fn names_from_the_program_cannot_move_the_cursor() {
+        let mut report = report();
+        report.message = "a\u{1b}[2Jb".to_owned();
+        report.victim.stack[0].function = "c\u{1b}[2Jd".to_owned();
+        assert!(!page(&report).contains('\u{1b}'));
+    }
+
+    /// All keys, at any depth.
+    fn keys(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    found.insert(name.clone());
+                    keys(value, found);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_document_has_every_field() {
+        let mut report = report();
+        report.no_other = Some("why");
+        let mut written = BTreeSet::new();
+        keys(&serde_json::to_value(&report).unwrap(), &mut written);
+        assert_eq!(written, super::super::maps::documented(DOC, HEADING));
+    }
+}

@@ -1,0 +1,248 @@
+//! The end of `injector maps`: what was traced, how often, and what was lost.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    time::Duration,
+};
+
+use injector_ebpf::go::{Counter, OpKind, SiteStats};
+use serde::Serialize;
+
+use super::{nanoseconds, text::Clean, units::Time};
+
+/// What is told at the end.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Process id.
+    pub pid: u32,
+    /// The program file.
+    pub program: String,
+    /// Which Go built it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go_version: Option<String>,
+    /// How long it was traced.
+    pub elapsed_ns: u64,
+    /// Why it ended.
+    pub ended: String,
+    /// Fatal errors that were reported.
+    pub fatals: u64,
+    hits: u64,
+    program_ns: u64,
+    operations: Vec<Operation>,
+    probes: Vec<Probe>,
+    left_out: Vec<LeftOut>,
+    lost: Vec<Lost>,
+}
+
+#[derive(Debug, Serialize)]
+struct Operation {
+    operation: &'static str,
+    hits: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Probe {
+    function: &'static str,
+    hits: u64,
+    program_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct LeftOut {
+    function: &'static str,
+    why: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Lost {
+    counter: &'static str,
+    count: u64,
+    meaning: &'static str,
+}
+
+impl Summary {
+    /// Of a process, with nothing counted yet.
+    pub fn new(pid: u32, program: String, go_version: Option<String>) -> Self {
+        Self {
+            kind: "maps_summary",
+            pid,
+            program,
+            go_version,
+            elapsed_ns: 0,
+            ended: String::new(),
+            fatals: 0,
+            hits: 0,
+            program_ns: 0,
+            operations: Vec::new(),
+            probes: Vec::new(),
+            left_out: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
+    /// When and why it ended.
+    pub fn ended(&mut self, elapsed: Duration, why: String) {
+        self.elapsed_ns = nanoseconds(elapsed);
+        self.ended = why;
+    }
+
+    /// A probe, its operation if it is on one, and its use.
+    pub fn add(&mut self, function: &'static str, operation: Option<OpKind>, used: SiteStats) {
+        self.hits += used.hits;
+        self.program_ns += used.ns;
+        if let Some(operation) = operation.map(OpKind::name) {
+            let known = self.operations.iter_mut();
+            match known.into_iter().find(|one| one.operation == operation) {
+                Some(one) => one.hits += used.hits,
+                None => self.operations.push(Operation {
+                    operation,
+                    hits: used.hits,
+                }),
+            }
+        }
+        self.probes.push(Probe {
+            function,
+            hits: used.hits,
+            program_ns: used.ns,
+        });
+    }
+
+    /// A function that should have been probed and was not.
+    pub fn leave_out(&mut self, function: &'static str, why: &'static str) {
+        self.left_out.push(LeftOut { function, why });
+    }
+
+    /// What was lost, in the order of [`Counter::ALL`].
+    pub fn lose(&mut self, counters: &[u64]) {
+        let counted = Counter::ALL.iter().zip(counters);
+        self.lost = counted
+            .filter(|(_, count)| **count > 0)
+            .map(|((_, counter, meaning), count)| Lost {
+                counter,
+                count: *count,
+                meaning: meaning.trim(),
+            })
+            .collect();
+    }
+}
+
+/// Writes one JSON object in a line.
+pub fn json(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, summary)?;
+    out.write_all(b"\n")
+}
+
+/// Writes it for people.
+pub fn text(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
+    out.write_all(page(summary).as_bytes())
+}
+
+fn page(summary: &Summary) -> String {
+    let mut page = String::new();
+    let _ = writeln!(
+        page,
+        "process {} ({}, {}) traced for {}: {}",
+        summary.pid,
+        Clean(&summary.program),
+        summary.go_version.as_deref().unwrap_or("version unknown"),
+        Time(summary.elapsed_ns),
+        summary.ended
+    );
+    let _ = writeln!(
+        page,
+        "{} fatal errors; {} hits of {} probes, {} in their programs, without the traps",
+        summary.fatals,
+        summary.hits,
+        summary.probes.len(),
+        Time(summary.program_ns)
+    );
+    for operation in &summary.operations {
+        let _ = writeln!(page, "  {:<14}{:>14}", operation.operation, operation.hits);
+    }
+    for left in &summary.left_out {
+        let _ = writeln!(page, "not probed: {}: {}", left.function, left.why);
+    }
+    for lost in &summary.lost {
+        let _ = writeln!(page, "{}: {} ({})", lost.counter, lost.count, lost.meaning);
+    }
+    page
+}
+
+/// The field names in the tables of one section of `docs/json.md`.
+#[cfg(test)]
+pub fn documented(document: &str, heading: &str) -> std::collections::BTreeSet<String> {
+    let section = document.split_once(heading).expect(heading).1;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.flat_map(|row| {
+        let names = row.split_once('|').map_or("", |row| row.0);
+        names
+            .split(',')
+            .map(|name| name.trim().trim_matches('`').to_owned())
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    const DOC: &str = include_str!("../../../docs/json.md");
+    const HEADING: &str = "## The lines of `injector maps`: `maps_summary`\n";
+
+    fn summary() -> Summary {
+        let mut summary = Summary::new(4242, "/srv/order-api".into(), Some("go1.27.3".into()));
+        let used = |hits| SiteStats {
+            hits,
+            ns: hits * 700,
+        };
+        summary.add("runtime.mapassign", Some(OpKind::Assign), used(10));
+        summary.add("runtime.mapassign_fast64", Some(OpKind::Assign), used(5));
+        summary.add("runtime.mapaccess1", Some(OpKind::Access), used(100));
+        summary.add("runtime.fatal", None, used(1));
+        summary.leave_out("runtime.mapclear", "its first instruction cannot be probed");
+        summary.lose(&[0, 3, 0, 0, 0]);
+        summary.fatals = 1;
+        summary.ended(Duration::from_secs(2), "SIGINT".to_owned());
+        summary
+    }
+
+    #[test]
+    fn people_see_what_was_traced_and_lost() {
+        let expected = "\
+process 4242 (/srv/order-api, go1.27.3) traced for 2s: SIGINT
+1 fatal errors; 116 hits of 4 probes, 81.2us in their programs, without the traps
+  assign                    15
+  access                   100
+not probed: runtime.mapclear: its first instruction cannot be probed
+unreadable: 3 (Hits whose goroutine or map could not be read.)
+";
+        assert_eq!(page(&summary()), expected);
+    }
+
+    #[test]
+    fn the_document_has_every_field() {
+        fn keys(value: &Value, found: &mut BTreeSet<String>) {
+            match value {
+                Value::Object(fields) => {
+                    for (name, value) in fields {
+                        found.insert(name.clone());
+                        keys(value, found);
+                    }
+                }
+                Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
+                _ => {}
+            }
+        }
+        let mut written = BTreeSet::new();
+        keys(&serde_json::to_value(summary()).unwrap(), &mut written);
+        assert_eq!(written, documented(DOC, HEADING));
+    }
+}

@@ -1,0 +1,212 @@
+//! `injector maps` on Go programs that tell the truth about themselves.
+
+use std::{env, fs, time::Duration};
+
+use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{anywhere, needs};
+use crate::harness::{
+    Host, Injector, Target, eventually,
+    go::{self, Toolchain},
+    programs::Scratch,
+};
+
+/// Modes of the target, the accident that each leads to, and who can find it.
+const ACCIDENTS: [(&str, &str, &[&str]); 3] = [
+    ("writes", "concurrent_writes", &["assign", "delete"]),
+    ("read", "read_and_write", &["access"]),
+    ("iterate", "iteration_and_write", &["iterate"]),
+];
+/// Go's own report would drown what a failed trial says.
+const QUIET: [(&str, &str); 1] = [("GOTRACEBACK", "none")];
+/// Accidents of each kind, unless `INJECTOR_E2E_FATALS` says how many.
+const RUNS: u32 = 3;
+
+pub fn trials(host: &'static Host) -> Vec<Trial> {
+    let runs = env::var("INJECTOR_E2E_FATALS")
+        .ok()
+        .and_then(|runs| runs.parse().ok())
+        .unwrap_or(host.scale(RUNS, 1));
+    let toolchains = go::chosen();
+    let mut trials = vec![anywhere("maps_refuses_what_is_no_go", refusals)];
+    if toolchains.is_empty() {
+        println!("skip maps: no Go toolchain is in the cache");
+    }
+    for toolchain in toolchains {
+        let version = toolchain.version.clone();
+        let mut add = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let name = format!("{name}[{version}]");
+            trials.push(needs(&name, host.has_uprobe_multi(), run));
+        };
+        for accident in ACCIDENTS {
+            let toolchain = toolchain.clone();
+            add(
+                &format!("maps_names_both_parties[{}]", accident.0),
+                Box::new(move || {
+                    for _ in 0..runs {
+                        parties(&toolchain, accident);
+                    }
+                }),
+            );
+        }
+        let with = toolchain.clone();
+        add(
+            "maps_reports_no_innocent",
+            Box::new(move || innocent(&with)),
+        );
+        let with = toolchain.clone();
+        add("maps_is_killed_unharmed", Box::new(move || killed(&with)));
+        add(
+            "maps_writes_fatal_files",
+            Box::new(move || fatal_file(&toolchain)),
+        );
+    }
+    trials
+}
+
+/// A waiting target, and what it says of itself.
+fn start(toolchain: &Toolchain, mode: &str) -> (Target, Value) {
+    let mut target = Target::start_with(&toolchain.program("collide"), mode, &QUIET);
+    let truth = target.line();
+    let truth = serde_json::from_str(&truth).expect("the truth as JSON");
+    (target, truth)
+}
+
+/// Until the runtime has ended it.
+fn await_end(target: &mut Target) {
+    assert!(eventually(Duration::from_mins(1), || !target.is_running()));
+}
+
+fn role<'a>(truth: &'a Value, goroutine: &Value) -> &'a str {
+    let pair = truth["pair"].as_array().expect("a pair");
+    let party = pair.iter().find(|party| party["goroutine"] == *goroutine);
+    party
+        .and_then(|party| party["role"].as_str())
+        .unwrap_or_else(|| panic!("goroutine {goroutine} is none of {truth}"))
+}
+
+/// Functions of the target that carry a role out, and the operations that it
+/// consists of.
+fn duties(role: &str) -> (&'static str, &'static [&'static str]) {
+    match role {
+        "assign" => ("main.assign", &["assign"]),
+        "delete" => ("main.remove", &["assign", "delete"]),
+        "access" => ("main.access", &["access"]),
+        "iterate" => ("main.iterate", &["iterate_start", "iterate_next"]),
+        _ => panic!("no such role: {role}"),
+    }
+}
+
+#[track_caller]
+fn check_side(side: &Value, role: &str) {
+    let (function, operations) = duties(role);
+    let stack = side["stack"].as_array().expect("a stack");
+    let names: Vec<&str> = stack
+        .iter()
+        .filter_map(|frame| frame["function"].as_str())
+        .collect();
+    assert!(names.contains(&function), "{function} is not in {names:?}");
+    assert!(names.contains(&"main.collide"), "{names:?}");
+    let operation = side["operation"].as_str().expect("an operation");
+    assert!(operations.contains(&operation), "{role}: {operation}");
+}
+
+fn parties(toolchain: &Toolchain, (mode, accident, finders): (&str, &str, &[&str])) {
+    let (mut target, truth) = start(toolchain, mode);
+    let injector = Injector::start_with(&format!("maps --pid {} --output json", target.pid));
+    target.go();
+    await_end(&mut target);
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let (summary, fatals) = ended.maps.split_last().expect("a summary");
+    assert_eq!(summary["type"], "maps_summary");
+    assert_eq!(summary["lost"], Value::Array(Vec::new()), "{summary}");
+    // Both can find each other.
+    assert!((1..=2).contains(&fatals.len()), "{fatals:?}");
+    for fatal in fatals {
+        assert_eq!(fatal["accident"], accident, "{fatal}");
+        let (victim, other) = (&fatal["victim"], &fatal["other"]);
+        let finder = role(&truth, &victim["goroutine"]);
+        assert!(finders.contains(&finder), "{finder}: {fatal}");
+        let second = role(&truth, &other["goroutine"]);
+        assert_ne!(victim["goroutine"], other["goroutine"], "{fatal}");
+        check_side(victim, finder);
+        check_side(other, second);
+    }
+}
+
+fn innocent(toolchain: &Toolchain) {
+    let (mut target, _) = start(toolchain, "locked");
+    let injector = Injector::start_with(&format!("maps --pid {} --output json", target.pid));
+    target.go();
+    let seen = target.finish();
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let [summary] = &ended.maps[..] else {
+        panic!("{:?}", ended.maps);
+    };
+    assert!(seen["ok"].as_u64().is_some_and(|count| count > 0), "{seen}");
+    // Every operation of the two was seen, beside those of the others.
+    let hits = |name: &str| {
+        let operations = summary["operations"].as_array().expect("operations");
+        let one = operations.iter().find(|one| one["operation"] == name);
+        one.and_then(|one| one["hits"].as_u64()).unwrap_or(0)
+    };
+    let counted = hits("access") + hits("assign");
+    assert!(
+        counted >= seen["ok"].as_u64().unwrap_or(u64::MAX),
+        "{summary}"
+    );
+}
+
+fn killed(toolchain: &Toolchain) {
+    let (mut target, _) = start(toolchain, "locked");
+    let injector = Injector::start_with(&format!("maps --pid {}", target.pid));
+    target.go();
+    std::thread::sleep(Duration::from_millis(300));
+    injector.signal(Signal::SIGKILL);
+    let ended = injector.finish();
+    assert_eq!(ended.code, None);
+    let seen = target.finish();
+    assert!(seen["ok"].as_u64().is_some_and(|count| count > 0), "{seen}");
+}
+
+fn fatal_file(toolchain: &Toolchain) {
+    let scratch = Scratch::new("fatal-files");
+    let directory = scratch.path("new");
+    let (mut target, _) = start(toolchain, "read");
+    let pid = target.pid;
+    let injector = Injector::start_with(&format!(
+        "maps --pid {pid} --output json --fatal-dir {}",
+        directory.display()
+    ));
+    target.go();
+    await_end(&mut target);
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let files: Vec<_> = fs::read_dir(&directory)
+        .expect("the directory for fatal errors")
+        .map(|entry| entry.expect("a file").file_name())
+        .collect();
+    assert_eq!(files, [format!("fatal-{pid}-1.json").as_str()]);
+    let text = fs::read_to_string(directory.join(&files[0])).expect("the file");
+    let written: Value = serde_json::from_str(&text).expect("an object as documented");
+    assert_eq!(written, ended.maps[0]);
+}
+
+fn refusals() {
+    let sleeper = Target::start("sleeper", "100");
+    let ended = Injector::run(&format!("maps --pid {}", sleeper.pid));
+    ended.expect_code(if ended.stderr.contains("too old") {
+        3
+    } else {
+        2
+    });
+    if ended.code == Some(2) {
+        ended.expect_words("is no Go program");
+    }
+    let ended = Injector::run("maps --pid 4194304");
+    assert_ne!(ended.code, Some(0));
+}

@@ -1,0 +1,3 @@
+module injector.example/collide
+
+go 1.19
