@@ -136,9 +136,8 @@ fn cookie(probe: &Probe, kind: u8, site: u16, target: u16) -> Cookie {
     // Functions of the runtime are f(type, map, …), methods of the map
     // (map).f(type, …), and those of its tables (table).f(type, map, …).
     let (map, map_type) = match probe.subject {
-        Subject::Argument(map @ 0) => (map, 1),
         Subject::Argument(map @ 1) => (map, 0),
-        Subject::Argument(map @ 2) => (map, 1),
+        Subject::Argument(map @ (0 | 2)) => (map, 1),
         _ => (NO_ARGUMENT, NO_ARGUMENT),
     };
     let iterator = match (probe.event, probe.subject) {

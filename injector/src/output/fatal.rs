@@ -29,6 +29,10 @@ const SHOWN_HISTORY: usize = 12;
 
 /// What is told of a fatal error.
 #[derive(Debug, Serialize)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "fields have the names of the document"
+)]
 pub struct Report {
     #[serde(rename = "type")]
     kind: &'static str,
@@ -80,6 +84,10 @@ struct Frame {
 }
 
 #[derive(Debug, Serialize)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "fields have the names of the document"
+)]
 struct Map {
     address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,11 +193,11 @@ impl Report {
                     caller: caller(&past.callers).map(frame),
                 })
                 .collect(),
-            own_report: fatal.accident.and_then(|_| match fatal.own_report {
-                OwnReport::VictimOnly => Some("victim_only"),
-                OwnReport::OneOfAll => Some("one_of_all"),
-                OwnReport::Unknown => None,
-            }),
+            own_report: match (fatal.accident, fatal.own_report) {
+                (None, _) | (_, OwnReport::Unknown) => None,
+                (_, OwnReport::VictimOnly) => Some("victim_only"),
+                (_, OwnReport::OneOfAll) => Some("one_of_all"),
+            },
         }
     }
 }
