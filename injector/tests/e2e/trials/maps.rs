@@ -32,7 +32,11 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         .ok()
         .and_then(|runs| runs.parse().ok())
         .unwrap_or(host.scale(RUNS, 1));
-    let toolchains = go::chosen();
+    let mut toolchains = go::chosen();
+    if host.is_slow && toolchains.len() > 1 {
+        println!("skip maps with all but one Go: slow in an emulated machine");
+        toolchains.drain(..toolchains.len() - 1);
+    }
     let mut trials = vec![anywhere("maps_refuses_what_is_no_go", refusals)];
     if toolchains.is_empty() {
         println!("skip maps: no Go toolchain is in the cache");
@@ -43,7 +47,8 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
             let name = format!("{name}[{version}]");
             trials.push(needs(&name, host.has_uprobe_multi(), run));
         };
-        for accident in ACCIDENTS {
+        let kinds = host.scale(ACCIDENTS.len(), 1);
+        for accident in ACCIDENTS.into_iter().take(kinds) {
             let toolchain = toolchain.clone();
             add(
                 &format!("maps_names_both_parties[{}]", accident.0),
