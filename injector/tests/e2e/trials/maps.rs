@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{anywhere, needs};
+use super::{anywhere, needs, on_fast_hosts};
 use crate::harness::{
     Host, Injector, Target, eventually,
     go::{self, Toolchain},
@@ -44,8 +44,11 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
     for toolchain in toolchains {
         let version = toolchain.version.clone();
         let mut add = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            let name = format!("{name}[{version}]");
-            trials.push(needs(&name, host.has_uprobe_multi(), run));
+            trials.push(needs(
+                &format!("{name}[{version}]"),
+                host.has_uprobe_multi(),
+                run,
+            ));
         };
         let kinds = host.scale(ACCIDENTS.len(), 1);
         for accident in ACCIDENTS.into_iter().take(kinds) {
@@ -67,10 +70,11 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         );
         let with = toolchain.clone();
         add("maps_is_killed_unharmed", Box::new(move || killed(&with)));
-        add(
-            "maps_writes_fatal_files",
-            Box::new(move || fatal_file(&toolchain)),
-        );
+        trials.push(on_fast_hosts(
+            host,
+            &format!("maps_writes_fatal_files[{version}]"),
+            move || fatal_file(&toolchain),
+        ));
     }
     trials
 }
