@@ -15,7 +15,7 @@ pub enum GoError {
     NoProgram(u32),
     /// Its program file may not be read.
     #[error(
-        "cannot read the program of process {pid}: {source}; run as root or with CAP_SYS_PTRACE"
+        "cannot read the program of process {pid} (run as root or with CAP_SYS_PTRACE)"
     )]
     Denied {
         /// The process.
@@ -24,7 +24,7 @@ pub enum GoError {
         source: io::Error,
     },
     /// Its program file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
