@@ -14,9 +14,7 @@ pub enum GoError {
     #[error("process {0} has no program file: it is a kernel thread or has just ended")]
     NoProgram(u32),
     /// Its program file may not be read.
-    #[error(
-        "cannot read the program of process {pid} (run as root or with CAP_SYS_PTRACE)"
-    )]
+    #[error("cannot read the program of process {pid} (run as root or with CAP_SYS_PTRACE)")]
     Denied {
         /// The process.
         pid: u32,
