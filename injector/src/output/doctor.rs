@@ -444,17 +444,14 @@ impl Cost {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use injector_ebpf::{Hook, SEND_FUNCTIONS};
     use serde_json::Value;
 
-    use super::*;
+    use super::{super::documented, *};
     use crate::kernel::doctor::{HookPrice, HookState, Prices as HookCosts};
     use crate::kernel::engine::{SLEEP, SPIN};
     use crate::kernel::host::Host;
 
-    const DOC: &str = include_str!("../../../docs/json.md");
     /// The section of the document, by its heading.
     const HEADING: &str = "## The line of `injector doctor`\n";
 
@@ -616,28 +613,9 @@ mod tests {
         assert_eq!(prices["bystander"], serde_json::json!({"below_ns": 31}));
     }
 
-    /// Every path of a value: `hooks[].reasons[].why`.
-    fn paths(value: &Value, path: &str, into: &mut BTreeSet<String>) {
-        match value {
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    paths(value, &format!("{path}{dot}{name}"), into);
-                }
-            }
-            Value::Array(items) if items.iter().any(Value::is_object) => {
-                for item in items {
-                    paths(item, &format!("{path}[]"), into);
-                }
-            }
-            _ => _ = into.insert(path.to_owned()),
-        }
-    }
-
     #[test]
     fn every_field_is_documented_and_every_documented_field_exists() {
-        let mut written = BTreeSet::new();
-        paths(&value(&diagnosis(), Some(&measured())), "", &mut written);
+        let mut written = documented::paths(&value(&diagnosis(), Some(&measured())));
         // What this one has in other places, or could have.
         written.extend(
             [
@@ -653,16 +631,6 @@ mod tests {
             ["ns", "low_ns", "high_ns"].map(|name| format!("measured.hooks[].bystander.{name}")),
         );
         written.insert("measured.hooks[].target.below_ns".to_owned());
-
-        let section = DOC.split_once(HEADING).expect(HEADING).1;
-        let section = section.split("\n## ").next().unwrap();
-        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
-        let names = rows.flat_map(|row| {
-            let names = row.split_once('|').unwrap().0;
-            names
-                .split(',')
-                .map(|name| name.trim().trim_matches('`').to_owned())
-        });
-        assert_eq!(written, names.collect());
+        assert_eq!(written, documented::names(HEADING));
     }
 }

@@ -369,15 +369,11 @@ fn history(page: &mut String, history: &[Past]) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use injector_ebpf::go::OpKind;
-    use serde_json::Value;
 
-    use super::*;
+    use super::{super::documented, *};
     use crate::explain::fatal::fixture;
 
-    const DOC: &str = include_str!("../../../docs/json.md");
     const HEADING: &str = "## The lines of `injector maps`: `fatal`\n";
 
     fn names(stack: &[u64]) -> Vec<go::Frame> {
@@ -439,26 +435,11 @@ go        the program's own report shows only the first of the two
         assert!(!page(&report).contains('\u{1b}'));
     }
 
-    /// All keys, at any depth.
-    fn keys(value: &Value, found: &mut BTreeSet<String>) {
-        match value {
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    found.insert(name.clone());
-                    keys(value, found);
-                }
-            }
-            Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
-            _ => {}
-        }
-    }
-
     #[test]
     fn the_document_has_every_field() {
         let mut report = report();
         report.no_other = Some("why");
-        let mut written = BTreeSet::new();
-        keys(&serde_json::to_value(&report).unwrap(), &mut written);
-        assert_eq!(written, super::super::maps::documented(DOC, HEADING));
+        let written = documented::keys(&serde_json::to_value(&report).unwrap());
+        assert_eq!(written, documented::names(HEADING));
     }
 }

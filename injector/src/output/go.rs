@@ -347,13 +347,9 @@ fn footnotes(text: &mut String, report: &Report) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
 
-    use serde_json::Value;
+    use super::{super::documented, *};
 
-    use super::*;
-
-    const DOC: &str = include_str!("../../../docs/json.md");
     /// The section of the document, by its heading.
     const HEADING: &str = "## The line of `injector doctor --pid`\n";
 
@@ -449,39 +445,11 @@ mod tests {
         }
     }
 
-    /// Every path of a value: `probes[].site.price.low_ns`.
-    fn paths(value: &Value, path: &str, into: &mut BTreeSet<String>) {
-        match value {
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    paths(value, &format!("{path}{dot}{name}"), into);
-                }
-            }
-            Value::Array(items) if items.iter().any(Value::is_object) => {
-                for item in items {
-                    paths(item, &format!("{path}[]"), into);
-                }
-            }
-            _ => _ = into.insert(path.to_owned()),
-        }
-    }
-
     #[test]
     fn every_field_is_documented_and_every_documented_field_exists() {
         let mut out = Vec::new();
         json(&mut out, &report()).unwrap();
-        let mut written = BTreeSet::new();
-        paths(&serde_json::from_slice(&out).unwrap(), "", &mut written);
-        let section = DOC.split_once(HEADING).expect(HEADING).1;
-        let section = section.split("\n## ").next().unwrap();
-        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
-        let names = rows.flat_map(|row| {
-            let names = row.split_once('|').unwrap().0;
-            names
-                .split(',')
-                .map(|name| name.trim().trim_matches('`').to_owned())
-        });
-        assert_eq!(written, names.collect());
+        let written = documented::paths(&serde_json::from_slice(&out).unwrap());
+        assert_eq!(written, documented::names(HEADING));
     }
 }

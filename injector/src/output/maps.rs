@@ -171,30 +171,10 @@ fn page(summary: &Summary) -> String {
     page
 }
 
-/// The field names in the tables of one section of `docs/json.md`.
-#[cfg(test)]
-pub fn documented(document: &str, heading: &str) -> std::collections::BTreeSet<String> {
-    let section = document.split_once(heading).expect(heading).1;
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
-    rows.flat_map(|row| {
-        let names = row.split_once('|').map_or("", |row| row.0);
-        names
-            .split(',')
-            .map(|name| name.trim().trim_matches('`').to_owned())
-    })
-    .collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use super::{super::documented, *};
 
-    use serde_json::Value;
-
-    use super::*;
-
-    const DOC: &str = include_str!("../../../docs/json.md");
     const HEADING: &str = "## The lines of `injector maps`: `maps_summary`\n";
 
     fn summary() -> Summary {
@@ -229,20 +209,7 @@ unreadable: 3 (Hits whose goroutine or map could not be read.)
 
     #[test]
     fn the_document_has_every_field() {
-        fn keys(value: &Value, found: &mut BTreeSet<String>) {
-            match value {
-                Value::Object(fields) => {
-                    for (name, value) in fields {
-                        found.insert(name.clone());
-                        keys(value, found);
-                    }
-                }
-                Value::Array(items) => items.iter().for_each(|item| keys(item, found)),
-                _ => {}
-            }
-        }
-        let mut written = BTreeSet::new();
-        keys(&serde_json::to_value(summary()).unwrap(), &mut written);
-        assert_eq!(written, documented(DOC, HEADING));
+        let written = documented::keys(&serde_json::to_value(summary()).unwrap());
+        assert_eq!(written, documented::names(HEADING));
     }
 }

@@ -16,6 +16,8 @@ mod text;
 mod units;
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod fixture;
 
 use std::time::Duration;
