@@ -61,6 +61,7 @@ fn report(record: &SendRecord, registers: *const u8) {
     };
     let stack = entry.as_mut_ptr();
     let mut frame: u64 = member(registers, setup!(offsets.pt_regs_frame));
+    let instruction: u64 = member(registers, setup!(offsets.pt_regs_instruction));
     // SAFETY: the reserved memory is of this size, every byte is written, and
     // all indices are below the array's length.
     unsafe {
@@ -69,7 +70,7 @@ fn report(record: &SendRecord, registers: *const u8) {
         (*stack).tgid = record.tgid;
         (*stack).tid = record.tid;
         let frames = (&raw mut (*stack).frames).cast::<u64>();
-        frames.write(member(registers, setup!(offsets.pt_regs_instruction)));
+        frames.write(instruction);
         let mut depth = 1;
         for index in 1..SEND_FRAMES {
             let [next, caller]: [u64; 2] = read(frame as *const u8, Space::User);
