@@ -27,6 +27,10 @@ pub const ITERATOR_BYTES: usize = 96;
 pub const MAX_SITES: u32 = 1024;
 /// Go programs at once.
 pub const MAX_TARGETS: u32 = 16;
+/// Size of the ring of events.
+pub const EVENTS_BYTES: u32 = 8 << 20;
+/// Userspace is woken when this much waits for it.
+pub const EVENTS_WAKE_BYTES: u64 = EVENTS_BYTES as u64 / 4;
 
 numbered! {
     /// What has happened when a probe is hit.
@@ -159,8 +163,9 @@ pub const NO_ARGUMENT: u8 = 7;
 pub struct Cookie {
     /// An [`Event`].
     pub kind: u8,
-    /// The argument that is the map, or [`NO_ARGUMENT`]: then the iterator has it.
-    pub map: u8,
+    /// The argument that is the map or whatever it is about, or [`NO_ARGUMENT`]:
+    /// then the iterator has the map, if there is one.
+    pub subject: u8,
     /// The argument that is the map's type, or [`NO_ARGUMENT`].
     pub map_type: u8,
     /// The argument that is the iterator, or [`NO_ARGUMENT`].
@@ -179,7 +184,7 @@ impl Cookie {
     #[inline(always)]
     pub const fn encode(self) -> u64 {
         self.kind as u64
-            | (self.map as u64 & 0xf) << 8
+            | (self.subject as u64 & 0xf) << 8
             | (self.map_type as u64 & 0xf) << 12
             | (self.iterator as u64 & 0xf) << 16
             | (self.at_entry as u64) << 20
@@ -192,7 +197,7 @@ impl Cookie {
     pub const fn decode(cookie: u64) -> Self {
         Self {
             kind: cookie as u8,
-            map: (cookie >> 8) as u8 & 0xf,
+            subject: (cookie >> 8) as u8 & 0xf,
             map_type: (cookie >> 12) as u8 & 0xf,
             iterator: (cookie >> 16) as u8 & 0xf,
             at_entry: (cookie >> 20) & 1 != 0,
@@ -461,7 +466,7 @@ mod tests {
         let cookies = [
             Cookie {
                 kind: Event::Grow as u8,
-                map: 1,
+                subject: 1,
                 map_type: 0,
                 iterator: NO_ARGUMENT,
                 at_entry: true,
@@ -470,7 +475,7 @@ mod tests {
             },
             Cookie {
                 kind: 255,
-                map: NO_ARGUMENT,
+                subject: NO_ARGUMENT,
                 map_type: NO_ARGUMENT,
                 iterator: 6,
                 at_entry: false,

@@ -31,11 +31,13 @@ mod goroutine;
 #[cfg(target_arch = "bpf")]
 mod history;
 #[cfg(target_arch = "bpf")]
-mod map_op;
-#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod probe;
+#[cfg(target_arch = "bpf")]
 mod registers;
+#[cfg(target_arch = "bpf")]
+mod ring;
 #[cfg(target_arch = "bpf")]
 mod stack;
 #[cfg(target_arch = "bpf")]

@@ -23,6 +23,7 @@ pub struct Tracer {
     ebpf: Ebpf,
     version: (u32, u32),
     map_op: Program,
+    event: Program,
     fatal: Program,
     layouts: Array<MapData, Layout>,
     sites: PerCpuArray<MapData, SiteStats>,
@@ -33,7 +34,7 @@ pub struct Tracer {
 /// those that are hit often.
 #[derive(Debug)]
 pub struct Attached {
-    _map_ops: Option<Link>,
+    _events: Vec<Link>,
     _fatals: Option<Link>,
 }
 
@@ -47,6 +48,7 @@ impl Tracer {
         let programs = Programs::of(OBJECT, &ebpf)?;
         Ok(Self {
             map_op: programs.load("go_map_op")?,
+            event: programs.load("go_event")?,
             fatal: programs.load("go_fatal")?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
             sites: PerCpuArray::try_from(take(&mut ebpf, "SITES")?)?,
@@ -61,30 +63,37 @@ impl Tracer {
         Ok(RingBuf::try_from(take(&mut self.ebpf, "FATALS")?)?)
     }
 
+    /// The ring of events; can be taken once.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?)?)
+    }
+
     /// Puts the probes into a program; fatal errors first, so that none is
     /// missed.
-    pub fn attach(
-        &mut self,
-        program: &go::Program,
-        target: u16,
-        tracing: &Tracing,
-    ) -> Result<Attached> {
+    pub fn attach(&mut self, program: &go::Program, tracing: &Tracing) -> Result<Attached> {
         self.layouts
-            .set(u32::from(target), tracing.layout, 0)
+            .set(u32::from(tracing.target), tracing.layout, 0)
             .context("cannot write the layout to the kernel")?;
-        let attach = |with: &Program, attachments: &[Attachment]| {
+        let attach = |with: &Program, attachments: &[&Attachment]| {
             if attachments.is_empty() {
                 return Ok(None);
             }
-            let places: Vec<Place> = attachments.iter().map(place).collect();
+            let places: Vec<Place> = attachments.iter().copied().map(place).collect();
             let image = program.image();
             let pid = tracing.layout.tgid;
             with.attach(image.file(), &image.name, pid, self.version, &places)
                 .map(Some)
         };
-        let fatals = attach(&self.fatal, &tracing.fatals)?;
+        let fatals: Vec<&Attachment> = tracing.fatals.iter().collect();
+        let fatals = attach(&self.fatal, &fatals)?;
+        let (map_ops, others): (Vec<_>, Vec<_>) = tracing
+            .events
+            .iter()
+            .partition(|it| it.probe.event.is_map_op());
+        let others = attach(&self.event, &others)?;
+        let map_ops = attach(&self.map_op, &map_ops)?;
         Ok(Attached {
-            _map_ops: attach(&self.map_op, &tracing.map_ops)?,
+            _events: map_ops.into_iter().chain(others).collect(),
             _fatals: fatals,
         })
     }
