@@ -11,47 +11,36 @@ use injector_ebpf::go::{Cookie, Counter, Event, EventRecord, Layout, NO_ARGUMENT
 
 use crate::{
     count::{count, hit},
+    gate::Gate,
     goroutine::{self, Goroutine},
-    history,
+    history, overlap,
     registers::Registers,
     ring, stack, user,
 };
 
-/// An operation on a map of the runtime begins.
-#[uprobe]
-pub fn go_map_op(ctx: ProbeContext) -> u32 {
-    probe(&ctx, history::remember)
-}
-
-/// Anything else that is not fatal: no history is kept of it.
+/// Anything that is not fatal.
 #[uprobe]
 pub fn go_event(ctx: ProbeContext) -> u32 {
-    probe(&ctx, |_, _, _| ())
-}
-
-#[inline(always)]
-fn probe(ctx: &ProbeContext, remember: impl Fn(&EventRecord, Event, u32)) -> u32 {
     // SAFETY: helpers without preconditions, on the program's own context.
     let (start, cookie) = unsafe { (bpf_ktime_get_ns(), bpf_get_attach_cookie(ctx.as_ptr())) };
     let cookie = Cookie::decode(cookie);
     let Some(layout) = goroutine::layout(cookie.target) else {
         return 0;
     };
-    if record(&Registers::of(ctx), cookie, layout, start, remember).is_none() {
+    let Some(gate) = Gate::open() else {
+        return 0;
+    };
+    if gate.is_shut() {
+        count(Counter::Gated);
+    } else if record(&Registers::of(&ctx), cookie, layout, start).is_none() {
         count(Counter::Unreadable);
     }
-    hit(cookie.site, start);
+    gate.pay(cookie, hit(cookie.site, start));
     0
 }
 
 #[inline(always)]
-fn record(
-    registers: &Registers,
-    cookie: Cookie,
-    layout: &Layout,
-    now: u64,
-    remember: impl Fn(&EventRecord, Event, u32),
-) -> Option<()> {
+fn record(registers: &Registers, cookie: Cookie, layout: &Layout, now: u64) -> Option<()> {
     let kind = Event::from_number(cookie.kind)?;
     let goroutine = Goroutine::current(registers, layout)?;
     let iterator = registers.argument(cookie.iterator);
@@ -77,9 +66,22 @@ fn record(
         target: cookie.target,
         ..EventRecord::default()
     };
+    let is_map_op = kind.is_map_op();
+    let marked = is_map_op.then(|| overlap::enter(&mut event, kind));
     // SAFETY: a local value.
     event.depth = unsafe { stack::walk(&raw mut event.frames, registers, cookie.at_entry) };
-    remember(&event, kind, goroutine.tgid);
+    if is_map_op {
+        history::remember(&event, kind, goroutine.tgid);
+    }
     ring::event(&event);
+    if let Some(marked) = marked {
+        overlap::leave(marked);
+    }
     Some(())
+}
+
+/// Nothing: what a hit costs without a program of any length.
+#[uprobe]
+pub fn go_nothing(_: ProbeContext) -> u32 {
+    0
 }

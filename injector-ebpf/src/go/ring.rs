@@ -33,3 +33,11 @@ pub fn event(event: &EventRecord) {
         count(Counter::EventsDropped);
     }
 }
+
+/// Wakes userspace, with nothing to tell.
+#[inline(always)]
+pub fn wake() {
+    if let Some(entry) = EVENTS.reserve::<u64>(0) {
+        entry.discard(u64::from(BPF_RB_FORCE_WAKEUP));
+    }
+}

@@ -9,6 +9,7 @@ use super::{
     maps::MapKind,
     probes::{Place, Probe, Subject},
     program::{Placement, Program},
+    site::Method,
 };
 
 /// It is a Go program, and too little is known of it.
@@ -29,6 +30,8 @@ pub struct Attachment {
     pub probe: &'static Probe,
     /// Offset in the program's file, in bytes.
     pub offset: u64,
+    /// How the kernel goes on after a hit.
+    pub method: Method,
     /// What its hits are known by.
     pub cookie: Cookie,
 }
@@ -90,8 +93,8 @@ impl Tracing {
         };
         for sited in &program.sites {
             let probe = sited.probe;
-            let offset = match &sited.at {
-                Placement::Site { offset, .. } => *offset,
+            let (offset, method) = match &sited.at {
+                Placement::Site { offset, site, .. } => (*offset, site.method),
                 Placement::Nowhere(why) => {
                     tracing.left_out.push((probe.function, why));
                     continue;
@@ -106,7 +109,11 @@ impl Tracing {
             list.push(Attachment {
                 probe,
                 offset,
-                cookie: cookie(probe, site, target),
+                method,
+                cookie: Cookie {
+                    single_stepped: method == Method::SingleStepped,
+                    ..cookie(probe, site, target)
+                },
             });
         }
         if !tracing.events.iter().any(|it| it.probe.event.is_map_op()) {
@@ -142,6 +149,7 @@ fn cookie(probe: &Probe, site: u16, target: u16) -> Cookie {
         map_type,
         iterator,
         at_entry: probe.place == Place::Entry,
+        single_stepped: false,
         site,
         target,
     }

@@ -12,7 +12,7 @@ use injector_ebpf::{
     go::{EventRecord, FatalRecord},
 };
 
-pub use ordered::Ordered;
+pub use ordered::{Ordered, SETTLED_NS};
 
 /// A plain record of the ABI that can be copied out of a ring buffer.
 ///

@@ -7,7 +7,7 @@ use injector_ebpf::go::EventRecord;
 /// How long an event can take from its clock to the ring, in nanoseconds,
 /// without being sorted in too late. A program takes a few microseconds; this
 /// is for one that had to wait for a CPU.
-const SETTLED_NS: u64 = 10_000_000;
+pub const SETTLED_NS: u64 = 10_000_000;
 
 /// Holds events back until those before them must have come.
 #[derive(Debug, Default)]
@@ -19,18 +19,12 @@ impl Ordered {
         self.0.push(event);
     }
 
-    /// Gives out those that are settled at this time of the kernel's monotonic
-    /// clock, in order.
-    pub fn settled(&mut self, now_ns: u64) -> impl Iterator<Item = EventRecord> + '_ {
+    /// Gives out those from before this time, in order. All of them have come
+    /// [`SETTLED_NS`] later.
+    pub fn until(&mut self, time_ns: u64) -> impl Iterator<Item = EventRecord> + '_ {
         self.0.sort_by_key(|event| event.time_ns);
-        let until = now_ns.saturating_sub(SETTLED_NS);
-        let count = self.0.partition_point(|event| event.time_ns < until);
+        let count = self.0.partition_point(|event| event.time_ns < time_ns);
         self.0.drain(..count)
-    }
-
-    /// Gives out all, in order: nothing more comes.
-    pub fn rest(&mut self) -> impl Iterator<Item = EventRecord> + '_ {
-        self.settled(u64::MAX)
     }
 }
 
@@ -48,17 +42,15 @@ mod tests {
     #[test]
     fn late_ones_come_before_what_they_preceded() {
         let mut ordered = Ordered::default();
-        let now = 5 * SETTLED_NS;
-        let recent = now - SETTLED_NS / 2;
-        for time in [30, recent, 10] {
+        for time in [30, 100, 10] {
             ordered.push(at(time));
         }
         let times = |events: Vec<EventRecord>| -> Vec<u64> {
             events.iter().map(|event| event.time_ns).collect()
         };
-        assert_eq!(times(ordered.settled(now).collect()), [10, 30]);
-        ordered.push(at(recent - 1));
-        assert_eq!(times(ordered.rest().collect()), [recent - 1, recent]);
-        assert_eq!(ordered.rest().count(), 0);
+        assert_eq!(times(ordered.until(100).collect()), [10, 30]);
+        ordered.push(at(99));
+        assert_eq!(times(ordered.until(u64::MAX).collect()), [99, 100]);
+        assert_eq!(ordered.until(u64::MAX).count(), 0);
     }
 }

@@ -1,6 +1,8 @@
 //! A run of `injector maps`: attach, tell what happens, end.
 
+mod governor;
 mod tracer;
+mod units;
 
 use std::{
     io::{self, Write as _, stdout},
@@ -10,7 +12,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use injector_ebpf::go::{Event, EventRecord};
+use injector_ebpf::go::Event;
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -28,11 +34,13 @@ use crate::{
     go::{GoError, Program},
     kernel::host::Host,
     output::{
+        budget::{Seen, Spent},
         fatal::{self, Report},
         maps::{self, Summary},
     },
+    plan::CpuShare,
 };
-use tracer::{MapTracer, Ready, Traced};
+use tracer::{MapTracer, News, Ready, Spending, Traced};
 
 /// What to do.
 pub struct Job {
@@ -44,6 +52,8 @@ pub struct Job {
     pub host: Host,
     /// When to end.
     pub duration: Option<Duration>,
+    /// What probes may cost.
+    pub budget: CpuShare,
     /// Where files for fatal errors go.
     pub fatal_dir: Option<PathBuf>,
     /// Output.
@@ -82,7 +92,7 @@ impl Run {
         let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
         let version = job.program.version.as_ref().map(ToString::to_string);
         let summary = Summary::new(pid, job.program.image().name.clone(), version);
-        let tracer = MapTracer::start(&job.host, vec![(pid, job.program)])?;
+        let tracer = MapTracer::start(&job.host, vec![(pid, job.program)], job.budget.cpus())?;
         let start = Instant::now();
         for target in tracer.targets() {
             announce(target);
@@ -184,6 +194,7 @@ impl Run {
                 self.summary.leave_out(function, why);
             }
         }
+        self.summary.spent = spent(self.tracer.spending());
         self.summary.lose(&self.tracer.counters()?);
         let mut out = stdout().lock();
         let written = match self.format {
@@ -198,7 +209,29 @@ impl Run {
 }
 
 /// Where events go from here.
-fn feed(_target: &Traced, _event: &EventRecord) {}
+fn feed(_target: &Traced, _news: News<'_>) {}
+
+fn spent(spending: Spending) -> Spent {
+    let own = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
+        let times = usage.user_time() + usage.system_time();
+        times.num_microseconds() as u64 * 1000
+    });
+    Spent {
+        budget: spending.budget,
+        cost: spending.cost_ns as f64 / spending.elapsed_ns.max(1) as f64,
+        cost_ns: spending.cost_ns,
+        trap_ns: spending.traps.emulated_ns,
+        trap_single_stepped_ns: spending.traps.single_stepped_ns,
+        own_ns: own,
+        windows: spending.windows,
+        seen: spending
+            .seen
+            .into_iter()
+            .map(|(event, share)| Seen::new(event, share))
+            .collect(),
+        dropped: spending.dropped,
+    }
+}
 
 fn announce(target: &Traced) {
     let tracing = &target.tracing;
