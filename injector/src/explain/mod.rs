@@ -3,7 +3,7 @@
 
 pub mod fatal;
 pub mod map_header;
-#[expect(dead_code, unused_imports, reason = "nothing feeds it yet")]
+#[allow(dead_code, unused_imports, reason = "nothing feeds it yet")]
 pub mod maps;
 mod send;
 mod summary;

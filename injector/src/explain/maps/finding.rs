@@ -83,10 +83,21 @@ pub struct Party {
     pub started_as: Option<String>,
     /// Where in the program.
     pub place: Option<Frame>,
+    /// The stack there, innermost first; empty when it is not known.
+    pub stack: Vec<Frame>,
     /// How often, 0 when that was not counted.
     pub count: u64,
     /// How long in all, in nanoseconds; 0 when it has no length.
     pub total_ns: u64,
+}
+
+/// A number that was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// What it is; times end in `_ns`.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
 }
 
 /// What share of the time operations of a kind were seen.
@@ -110,7 +121,7 @@ pub struct Finding {
     /// Why not less, and why not more.
     pub why: Vec<String>,
     /// What was measured.
-    pub measured: Vec<String>,
+    pub measured: Vec<Figure>,
     /// What was concluded from that.
     pub inferred: Vec<String>,
     /// How much of the time was seen.
