@@ -25,7 +25,11 @@ pub fn go_map_op(ctx: ProbeContext) -> u32 {
     let Some(layout) = goroutine::layout(cookie.target) else {
         return 0;
     };
-    if record(&Registers::of(&ctx), cookie, layout, start).is_none() {
+    let registers = Registers::of(&ctx);
+    if cookie.repeats && registers.stack_grows() {
+        return 0;
+    }
+    if record(&registers, cookie, layout, start).is_none() {
         count(Counter::Unreadable);
     }
     hit(cookie.site, start);

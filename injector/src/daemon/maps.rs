@@ -22,7 +22,6 @@ use super::{
     run::{closed, until},
 };
 use crate::{
-    explain::fatal::Fatal,
     go::{GoError, Loaded, Program, Tracing},
     kernel::{
         host::Host,
@@ -169,10 +168,9 @@ impl Run {
             pid,
             ..
         } = self;
-        let minor = loaded.program().version.as_ref().map(|it| it.minor);
         let mut reported = 0;
         while fatals.get_mut().drain(BATCH, |record| {
-            let report = Report::new(&Fatal::new(record, minor), loaded);
+            let report = Report::new(&fatal::explain(record, loaded), loaded);
             summary.fatals += 1;
             reported += 1;
             // The file first: a closed output must not lose it.

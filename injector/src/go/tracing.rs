@@ -1,7 +1,7 @@
 //! Which probes trace a program's maps, and what the kernel side has to know of
 //! it.
 
-use injector_ebpf::go::{Cookie, Event, Layout, NO_ARGUMENT};
+use injector_ebpf::go::{Cookie, Event, Layout, NO_ARGUMENT, NO_FIELD};
 use thiserror::Error;
 
 use super::{
@@ -61,6 +61,7 @@ impl Tracing {
             let known = program.offsets.get(field);
             known.ok_or_else(|| refuse(format!("it is not known where {field:?} is")))
         };
+        let optional = |field: Field| program.offsets.get(field).unwrap_or(NO_FIELD);
         let iterator_map = match program.maps {
             Some(MapKind::Classic) => Field::ClassicIteratorMap,
             Some(MapKind::Swiss) => Field::SwissIteratorMap,
@@ -73,7 +74,9 @@ impl Tracing {
                 goroutine_thread: field(Field::GoroutineThread)?,
                 thread_goroutine: field(Field::ThreadGoroutine)?,
                 iterator_map: field(iterator_map)?,
-                reserved: 0,
+                goroutine_parent: optional(Field::GoroutineParent),
+                goroutine_creator: optional(Field::GoroutineCreator),
+                goroutine_start: optional(Field::GoroutineStart),
             },
             map_ops: Vec::new(),
             fatals: Vec::new(),
@@ -85,8 +88,8 @@ impl Tracing {
             if !fatal && !probe.event.is_map_op() {
                 continue;
             }
-            let offset = match &sited.at {
-                Placement::Site { offset, .. } => *offset,
+            let (offset, repeats) = match &sited.at {
+                Placement::Site { offset, site, .. } => (*offset, site.repeats),
                 Placement::Nowhere(why) => {
                     tracing.left_out.push((probe.function, why));
                     continue;
@@ -96,7 +99,10 @@ impl Tracing {
             let attachment = Attachment {
                 probe,
                 offset,
-                cookie: cookie(probe, site as u16, target),
+                cookie: Cookie {
+                    repeats,
+                    ..cookie(probe, site as u16, target)
+                },
             };
             if fatal {
                 tracing.fatals.push(attachment);
@@ -131,6 +137,7 @@ fn cookie(probe: &Probe, site: u16, target: u16) -> Cookie {
         map_type,
         iterator,
         at_entry: probe.place == Place::Entry,
+        repeats: false,
         site,
         target,
     }
