@@ -26,6 +26,8 @@ pub fn run(flags: Maps) -> Result<u8> {
         host,
         duration: flags.duration,
         fatal_dir: flags.fatal_dir,
+        hold_on_fatal: flags.hold_on_fatal,
+        only: flags.only,
         format: flags.output,
     }))?;
     Ok(ending.exit_code())

@@ -19,10 +19,11 @@ use super::{
     Format,
     ending::Ending,
     fatal_file,
+    hold::Hold,
     run::{closed, until},
 };
 use crate::{
-    go::{GoError, Loaded, Program, Tracing},
+    go::{self, GoError, Loaded, Program, Tracing},
     kernel::{
         host::Host,
         tracer::{Attached, Tracer},
@@ -51,8 +52,34 @@ pub struct Job {
     pub duration: Option<Duration>,
     /// Where files for fatal errors go.
     pub fatal_dir: Option<PathBuf>,
+    /// How long the process is stopped at its fatal error.
+    pub hold_on_fatal: Option<Duration>,
+    /// Kinds of operations that are probed; all if empty.
+    pub only: Vec<Kind>,
     /// Output.
     pub format: Format,
+}
+
+/// Kinds of operations on maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// Writes, deletes, clears.
+    Write,
+    /// Reads.
+    Read,
+    /// Steps of iterations.
+    Iterate,
+}
+
+impl Kind {
+    fn of(event: Event) -> Option<Self> {
+        match go::group(event) {
+            "write" => Some(Self::Write),
+            "read" => Some(Self::Read),
+            "iterate" => Some(Self::Iterate),
+            _ => None,
+        }
+    }
 }
 
 /// Runs the job to its end.
@@ -71,6 +98,7 @@ struct Run {
     fatals: AsyncFd<Events<FatalRecord>>,
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
+    hold: Option<Hold>,
     format: Format,
     summary: Summary,
     start: Instant,
@@ -83,7 +111,11 @@ impl Run {
         let process = Pid::from_raw(pid as i32)
             .and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok())
             .ok_or(GoError::NoProcess(pid))?;
-        let tracing = Tracing::of(&job.program, pid, TARGET)?;
+        let mut tracing = Tracing::of(&job.program, pid, TARGET)?;
+        tracing.map_ops.retain(|it| {
+            let kind = Kind::of(it.probe.event);
+            job.only.is_empty() || kind.is_none_or(|kind| job.only.contains(&kind))
+        });
         let loaded = Loaded::new(job.program, pid)?;
         if let Some(directory) = &job.fatal_dir {
             std::fs::create_dir_all(directory)
@@ -99,6 +131,12 @@ impl Run {
                 AsyncFd::register_with_interest(process, Interest::READABLE)?,
             )
         };
+        // Before there is anything that could stop it.
+        let hold = job.hold_on_fatal.map(|time| {
+            let maps = tracer.take_hold()?;
+            Hold::start(pid, TARGET, time, maps)
+        });
+        let hold = hold.transpose()?;
         let attached = tracer.attach(loaded.program(), TARGET, &tracing)?;
         let program = loaded.program();
         let version = program.version.as_ref().map(ToString::to_string);
@@ -122,6 +160,7 @@ impl Run {
             fatals,
             process,
             fatal_dir: job.fatal_dir,
+            hold,
             format: job.format,
             summary,
             start,
@@ -151,6 +190,10 @@ impl Run {
                     ready?.retain_ready();
                     Ending::TargetsGone
                 }
+                news = held(&mut self.hold) => {
+                    eprintln!("injector: {}", news?);
+                    continue;
+                }
                 () = until(self.deadline) => Ending::Duration,
             };
             return Ok(ending);
@@ -163,6 +206,7 @@ impl Run {
             fatals,
             loaded,
             fatal_dir,
+            hold,
             format,
             summary,
             pid,
@@ -170,7 +214,18 @@ impl Run {
         } = self;
         let mut reported = 0;
         while fatals.get_mut().drain(BATCH, |record| {
-            let report = Report::new(&fatal::explain(record, loaded), loaded);
+            let explained = fatal::explain(record, loaded);
+            let mut report = Report::new(&explained, loaded);
+            match (explained.held, &mut *hold) {
+                (Some(true), Some(hold)) => {
+                    let threads = hold.begun(record.time_ns);
+                    report.held(hold.time_ns(), &threads, &|stack| loaded.frames(stack));
+                }
+                (Some(false), _) => {
+                    eprintln!("injector: the kernel did not stop process {pid}, so it is not held")
+                }
+                _ => {}
+            }
             summary.fatals += 1;
             reported += 1;
             // The file first: a closed output must not lose it.
@@ -224,6 +279,15 @@ impl Run {
             Err(error) => closed(error),
             Ok(()) => Ok(ending),
         }
+    }
+}
+
+/// What there is to tell of a process that is, or will be, held; for ever
+/// nothing without.
+async fn held(hold: &mut Option<Hold>) -> Result<&'static str> {
+    match hold {
+        Some(hold) => hold.news().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -12,6 +12,7 @@ mod go_doctor;
 mod guards;
 mod help;
 mod maps;
+mod maps_hold;
 mod returns;
 mod seed_case;
 mod selection;
@@ -44,6 +45,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         go_doctor::trials(host),
         help::trials(host),
         maps::trials(host),
+        maps_hold::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {
