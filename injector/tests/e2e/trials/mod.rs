@@ -12,6 +12,7 @@ mod go_doctor;
 mod guards;
 mod help;
 mod maps;
+mod maps_hold;
 mod recording;
 mod returns;
 mod seed_case;
@@ -46,6 +47,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         help::trials(host),
         recording::trials(host),
         maps::trials(host),
+        maps_hold::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {
