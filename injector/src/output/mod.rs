@@ -10,6 +10,9 @@ pub mod go;
 pub mod json;
 pub mod line;
 pub mod maps;
+pub mod maps_finding;
+pub mod maps_report;
+pub mod maps_table;
 pub mod status;
 pub mod summary;
 mod text;
@@ -19,6 +22,8 @@ mod units;
 mod documented;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod maps_fixture;
 
 use std::time::Duration;
 

@@ -43,6 +43,8 @@ use goroutine::{Goroutine, Held, Origins};
 use lock::{How, LockLayout, Locks};
 use map::{Around, Maps, Name, SameStruct};
 use symbols::Stacks;
+pub use sync_map::SyncOps;
+
 use sync_map::SyncMaps;
 use table::Table;
 use windows::Windows;

@@ -763,7 +763,8 @@ fn more_than_there_is_room_for_is_counted() {
     assert!(story.trace.maps(usize::MAX).len() <= 2048);
     let summed = story.trace.summed_up();
     let kept = story.trace.maps(usize::MAX).len() as u64;
-    assert_eq!(summed.maps + kept, 10_000 + u64::from(limits.maps > 10_000));
+    // One came back after it had been given up.
+    assert_eq!(summed.maps + kept, 10_001);
 }
 
 fn any_event() -> impl Strategy<Value = EventRecord> {
