@@ -30,4 +30,5 @@ pub use offsets::{Offsets, Source};
 pub use pclntab::Frame;
 pub use probes::{Subject, group};
 pub use program::{Placement, Program, Sited};
+pub use site::Method;
 pub use tracing::{Attachment, NotTraceable, Tracing};
