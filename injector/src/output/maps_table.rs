@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{maps_finding::called, units::Time};
-use crate::explain::maps::{LockView, MapView, SyncView, Trace};
+use crate::explain::maps::{LockView, MapView, SyncView, Trace, Waits};
 
 /// Columns of the first column.
-const NAME: usize = 30;
+const NAME: usize = 29;
 /// Rows of each table on a screen.
 const ROWS: usize = 8;
 
@@ -124,7 +124,7 @@ fn row(text: &mut String, name: &str, cells: [String; 7]) {
     } else {
         let _ = write!(text, "{name:<NAME$}");
     }
-    let _ = write!(text, " {guard:<9}");
+    let _ = write!(text, " {guard:<10}");
     for (number, width) in numbers.iter().zip([6, 6, 6, 4, 6]) {
         let _ = write!(text, " {number:>width$}");
     }
@@ -190,15 +190,16 @@ impl Screen {
 /// One line with what is known now, for outputs that are no terminal.
 pub fn line(out: &mut dyn Write, trace: &Trace) -> io::Result<()> {
     let locks = trace.locks(usize::MAX);
-    let waits: u64 = locks.iter().map(|lock| lock.waits.count).sum();
-    let waited: u64 = locks.iter().map(|lock| lock.waits.total_ns).sum();
+    let none = Waits::default();
+    let waits = locks.iter().fold(none, |sum, lock| sum.plus(lock.waits));
     writeln!(
         out,
-        "events {}  maps {}  contended locks {}  waits {waits} ({})",
+        "events {}  maps {}  contended locks {}  waits {} ({})",
         trace.events(),
         trace.maps(usize::MAX).len(),
         locks.len(),
-        Time(waited)
+        waits.count,
+        Time(waits.total_ns)
     )
 }
 

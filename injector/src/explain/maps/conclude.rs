@@ -377,8 +377,8 @@ impl Trace {
             .maps
             .iter()
             .filter_map(|(at, map)| {
-                let (guard, confidence, why) = self.guard(map)?;
-                (guard == address).then_some((at, map, confidence, why))
+                let (guard, confidence) = self.guard(map)?;
+                (guard == address).then_some((at, map, confidence))
             })
             .collect();
         let times = lock.times.as_deref();
@@ -410,11 +410,12 @@ impl Trace {
         let mut inferred: Vec<_> = maps
             .iter()
             .take(3)
-            .map(|(at, map, confidence, why)| {
+            .map(|(at, map, confidence)| {
                 format!(
-                    "guards {} ({} confidence: {why})",
+                    "guards {} ({} confidence: {})",
                     called(&self.about_map(*at, map)),
-                    confidence.name()
+                    confidence.name(),
+                    self.why_guard(map, address)
                 )
             })
             .collect();
@@ -467,7 +468,10 @@ impl Trace {
 
 fn contention_remedy(lock: &Lock, maps: &[&Map]) -> &'static str {
     let blocked = lock.holders.iter().fold((0, 0), |(count, ns), (_, one)| {
-        (count + one.blocked.count, ns + one.blocked.total_ns)
+        (
+            count + one.blocked.count,
+            one.blocked.total_ns.saturating_add(ns),
+        )
     });
     let ops = maps.iter().fold(super::Ops::default(), |mut sum, map| {
         sum.merge(map.ops);

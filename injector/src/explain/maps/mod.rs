@@ -131,6 +131,7 @@ pub struct Trace {
     types: HashMap<u64, (Option<String>, u8)>,
     told: HashMap<(Claim, u64), Confidence>,
     range_ends_are_seen: bool,
+    asked_ns: Option<u64>,
     events: u64,
     unusable: u64,
 }
@@ -154,6 +155,7 @@ impl Trace {
             types: HashMap::new(),
             told: HashMap::new(),
             range_ends_are_seen: false,
+            asked_ns: None,
             events: 0,
             unusable: 0,
         }

@@ -701,6 +701,9 @@ fn what_is_wanted_is_asked_for_three_times_and_used() {
             id: 1,
             address: 0xc100_0001
         }));
+        assert!(story.trace.unknown(32).is_empty(), "not twice at once");
+        story.now += 500 * MS;
+        story.end();
     }
     assert_eq!(story.trace.unknown(32), [Unknown::MapSize(MAP)]);
     let names = &Names(FUNCTIONS);
