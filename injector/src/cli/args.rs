@@ -114,6 +114,8 @@ pub enum Sub {
     /// A ten-second run against a small built-in client and server on loopback,
     /// with an explanation of each number.
     Demo(Demo),
+    /// Report once more what a run was that was recorded with --record.
+    Report(Report),
     /// Send a line to a running injector started with --control.
     Control {
         /// Its control socket.
@@ -163,6 +165,16 @@ pub struct Maps {
     pub fatal_dir: Option<PathBuf>,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// Flags of `report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The recording.
+    pub file: PathBuf,
+    /// How to write it; as JSON, every send is written, too.
+    #[arg(long, short, value_enum, default_value_t)]
     pub output: Format,
 }
 
@@ -332,6 +344,10 @@ pub struct Run {
     /// Write every send, not only flagged, failed and signalled ones.
     #[arg(long, help_heading = OUTPUT)]
     pub all: bool,
+    /// Record everything in this file, which must not exist yet, for `injector
+    /// report`.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub record: Option<PathBuf>,
     /// No status line and no news of targets.
     #[arg(long, short, action = ArgAction::SetTrue, help_heading = OUTPUT)]
     pub quiet: bool,

@@ -8,6 +8,7 @@ mod failure;
 mod go;
 mod job;
 mod maps;
+mod report;
 mod workload;
 
 use std::{io, process::ExitCode};
@@ -39,6 +40,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         },
         Some(Sub::Maps(flags)) => maps::run(flags),
         Some(Sub::Demo(flags)) => demo::run(&flags),
+        Some(Sub::Report(flags)) => report::run(&flags),
         Some(Sub::Control { socket, request }) => {
             println!(
                 "{}",

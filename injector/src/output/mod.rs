@@ -14,6 +14,7 @@ pub mod maps;
 pub mod maps_finding;
 pub mod maps_report;
 pub mod maps_table;
+pub mod recorded;
 pub mod status;
 pub mod summary;
 mod text;

@@ -12,6 +12,7 @@ mod go_doctor;
 mod guards;
 mod help;
 mod maps;
+mod recording;
 mod returns;
 mod seed_case;
 mod selection;
@@ -43,6 +44,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         coverage::trials(host),
         go_doctor::trials(host),
         help::trials(host),
+        recording::trials(host),
         maps::trials(host),
     ];
     let trials = trials.into_iter().flatten();
