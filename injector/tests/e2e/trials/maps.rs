@@ -129,7 +129,10 @@ fn check_side(side: &Value, role: &str) {
 /// One run; whether it came to an accident.
 fn parties(toolchain: &Toolchain, (mode, accident, finders): (&str, &str, &[&str])) -> bool {
     let (mut target, truth) = start(toolchain, mode);
-    let injector = Injector::start_with(&format!("maps --pid {} --output json", target.pid));
+    let injector = Injector::start_with(&format!(
+        "maps --pid {} --budget none --output json",
+        target.pid
+    ));
     target.go();
     await_end(&mut target);
     let ended = injector.finish();
@@ -158,7 +161,10 @@ fn parties(toolchain: &Toolchain, (mode, accident, finders): (&str, &str, &[&str
 
 fn innocent(toolchain: &Toolchain) {
     let (mut target, _) = start(toolchain, "locked");
-    let injector = Injector::start_with(&format!("maps --pid {} --output json", target.pid));
+    let injector = Injector::start_with(&format!(
+        "maps --pid {} --budget none --output json",
+        target.pid
+    ));
     target.go();
     let seen = target.finish();
     let ended = injector.finish();
@@ -198,7 +204,7 @@ fn fatal_file(toolchain: &Toolchain) {
     let (mut target, _) = start(toolchain, "read");
     let pid = target.pid;
     let injector = Injector::start_with(&format!(
-        "maps --pid {pid} --output json --fatal-dir {}",
+        "maps --pid {pid} --budget none --output json --fatal-dir {}",
         directory.display()
     ));
     target.go();
