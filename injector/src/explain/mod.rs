@@ -3,6 +3,7 @@
 
 pub mod fatal;
 pub mod map_header;
+pub mod maps;
 mod send;
 mod summary;
 mod times;

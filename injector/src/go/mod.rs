@@ -7,11 +7,13 @@ mod bytes;
 mod dwarf;
 mod error;
 mod image;
+mod inspect;
 mod layout;
 mod loaded;
 mod maps;
 #[cfg(test)]
 mod matrix;
+mod memory;
 mod moduledata;
 mod offsets;
 mod pclntab;
@@ -20,9 +22,12 @@ mod program;
 mod site;
 mod symbols;
 mod tracing;
+mod types;
+mod variables;
 mod version;
 
 pub use error::GoError;
+pub use inspect::Inspector;
 pub use layout::{Field, TABLE as LAYOUT};
 pub use loaded::Loaded;
 pub use maps::MapKind;

@@ -83,7 +83,7 @@ impl Program {
             .as_ref()
             .and_then(|build| Version::parse(&build.version));
         let offsets = Offsets::of(&image, version.as_ref());
-        let places = symbols::places(&image, offsets.get(Field::ModuleGoFunc));
+        let places = symbols::places(&image, &offsets);
         let places = places.map_err(|why| refusal(&image, build.as_ref(), why))?;
         let damaged = Unfit::Damaged("it changed while it was read");
         let symbols =
@@ -143,6 +143,11 @@ impl Program {
     /// How it was built.
     pub fn build(&self) -> &BuildInfo {
         &self.build
+    }
+
+    /// The address that names of types count from, if known.
+    pub fn types(&self) -> Option<u64> {
+        self.places.types
     }
 
     /// Its functions and lines; always there after [`Self::new`].
