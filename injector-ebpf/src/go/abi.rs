@@ -29,8 +29,8 @@ pub const MAX_SITES: u32 = 1024;
 pub const MAX_TARGETS: u32 = 16;
 
 numbered! {
-    /// What a goroutine does with a map.
-    OpKind {
+    /// What has happened when a probe is hit.
+    Event {
         /// Writes an element.
         Assign = 0 => "assign",
         /// Deletes an element.
@@ -45,25 +45,70 @@ numbered! {
         IterateNext = 5 => "iterate_next",
         /// Makes the map grow, in the middle of a write.
         Grow = 6 => "grow",
+        /// Moves some of a growing map's elements.
+        GrowStep = 7 => "grow_step",
+        /// `sync.Map`: reads.
+        SyncMapLoad = 8 => "sync_map_load",
+        /// `sync.Map`: writes.
+        SyncMapStore = 9 => "sync_map_store",
+        /// `sync.Map`: reads, or writes if it was not there.
+        SyncMapLoadOrStore = 10 => "sync_map_load_or_store",
+        /// `sync.Map`: deletes.
+        SyncMapDelete = 11 => "sync_map_delete",
+        /// `sync.Map`: begins to iterate.
+        SyncMapRange = 12 => "sync_map_range",
+        /// `sync.Map`: is done iterating.
+        SyncMapRangeEnd = 13 => "sync_map_range_end",
+        /// Finds a mutex not free.
+        LockSlow = 14 => "lock_slow",
+        /// Releases a mutex that others wait for.
+        UnlockSlow = 15 => "unlock_slow",
+        /// Releases a reader's lock that a writer waits for.
+        ReadUnlockSlow = 16 => "read_unlock_slow",
+        /// Asks for a writer's lock.
+        WriteLock = 17 => "write_lock",
+        /// Releases a writer's lock.
+        WriteUnlock = 18 => "write_unlock",
+        /// Asks for a semaphore.
+        SemaphoreAcquire = 19 => "semaphore_acquire",
+        /// Has waited for a semaphore.
+        SemaphoreAcquired = 20 => "semaphore_acquired",
+        /// Releases a semaphore.
+        SemaphoreRelease = 21 => "semaphore_release",
+        /// Begins a garbage collection.
+        GcStart = 22 => "gc_start",
+        /// Begins its last phase.
+        GcEnd = 23 => "gc_end",
+        /// Stops all goroutines.
+        WorldStop = 24 => "world_stop",
+        /// Lets them go on.
+        WorldStart = 25 => "world_start",
+        /// Makes a goroutine.
+        GoroutineStart = 26 => "goroutine_start",
+        /// Ends.
+        GoroutineEnd = 27 => "goroutine_end",
+        /// Panics.
+        Panic = 28 => "panic",
+        /// Ends the program, which is at fault (`runtime.fatal`).
+        Fatal = 29 => "fatal",
+        /// Ends the program, whose runtime is at fault, or so it looks
+        /// (`runtime.throw`).
+        Throw = 30 => "throw",
     }
 }
 
-impl OpKind {
-    /// Whether this marks the map as being written to. Growth is part of a
-    /// write that was seen to begin.
+impl Event {
+    /// Whether this marks a map of the runtime as being written to. Growth is
+    /// part of a write that was seen to begin.
     #[inline(always)]
     pub const fn is_write(self) -> bool {
         matches!(self, Self::Assign | Self::Delete | Self::Clear)
     }
-}
 
-numbered! {
-    /// How a program ends itself.
-    FatalKind {
-        /// `runtime.fatal`: the program is at fault.
-        Fatal = 0 => "fatal",
-        /// `runtime.throw`: the runtime is at fault, or so it looks.
-        Throw = 1 => "throw",
+    /// Whether a goroutine does something with a map of the runtime.
+    #[inline(always)]
+    pub const fn is_map_op(self) -> bool {
+        (self as u8) <= Self::GrowStep as u8
     }
 }
 
@@ -80,6 +125,8 @@ numbered! {
         MapsFull = 3 => "maps_full",
         /// Fatal errors lost because their ring buffer was full.
         FatalsDropped = 4 => "fatals_dropped",
+        /// Events lost because their ring buffer was full.
+        EventsDropped = 5 => "events_dropped",
     }
 }
 
@@ -110,7 +157,7 @@ pub const NO_ARGUMENT: u8 = 7;
 /// R8, R9 on amd64 from 0 to 6, R0 to R6 on arm64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie {
-    /// An [`OpKind`] or a [`FatalKind`], whichever the program is for.
+    /// An [`Event`].
     pub kind: u8,
     /// The argument that is the map, or [`NO_ARGUMENT`]: then the iterator has it.
     pub map: u8,
@@ -173,30 +220,42 @@ pub struct Layout {
     pub reserved: u32,
 }
 
-/// One operation on a map, at its beginning.
+/// One hit of a probe. An operation is recorded at its beginning.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Op {
-    /// When the probe was hit; 0 for no operation.
+pub struct EventRecord {
+    /// When the probe was hit; 0 for no event.
     pub time_ns: u64,
     /// The goroutine.
     pub goroutine_id: u64,
     /// Address of its `g`.
     pub goroutine: u64,
-    /// Address of the map's header.
-    pub map: u64,
+    /// Address of what it is about: the header of a map, a `sync.Map`, a lock,
+    /// a semaphore; 0 for nothing.
+    pub subject: u64,
     /// Address of the map's type, 0 when the probe cannot tell.
     pub map_type: u64,
     /// Address of the iterator, 0 for none.
     pub iterator: u64,
+    /// Of an operation on a map: another goroutine that was in an operation on
+    /// the same map at this very moment, one of the two being a write; 0 for
+    /// none. Both were inside of functions of the runtime that must not overlap,
+    /// so they were not ordered by any lock.
+    pub overlaps: u64,
     /// The thread.
     pub tid: u32,
     /// The probe.
     pub site: u16,
-    /// An [`OpKind`].
+    /// An [`Event`].
     pub kind: u8,
     /// How many frames there are.
     pub depth: u8,
+    /// Index into the table of [`Layout`]s.
+    pub target: u16,
+    /// The [`Event`] of the operation that this one overlaps.
+    pub overlapped: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
     /// The probed instruction, then return addresses, innermost first.
     pub frames: [u64; OP_FRAMES],
 }
@@ -216,7 +275,7 @@ pub struct Touch {
     pub tid: u32,
     /// The probe.
     pub site: u16,
-    /// An [`OpKind`].
+    /// An [`Event`].
     pub kind: u8,
     /// Zero.
     pub reserved: u8,
@@ -238,7 +297,7 @@ pub struct History {
     pub turns: [u64; WRITERS],
     /// Two places per slot, written in turn: the last complete entry can be read
     /// while the next is written.
-    pub writes: [Op; 2 * WRITERS],
+    pub writes: [EventRecord; 2 * WRITERS],
     /// The last operations of any kind, in a ring.
     pub touches: [Touch; TOUCHES],
 }
@@ -250,22 +309,26 @@ impl History {
         touched: 0,
         writers: [0; WRITERS],
         turns: [0; WRITERS],
-        writes: [NO_OP; 2 * WRITERS],
+        writes: [NO_EVENT; 2 * WRITERS],
         touches: [NO_TOUCH; TOUCHES],
     };
 }
 
-const NO_OP: Op = Op {
+const NO_EVENT: EventRecord = EventRecord {
     time_ns: 0,
     goroutine_id: 0,
     goroutine: 0,
-    map: 0,
+    subject: 0,
     map_type: 0,
     iterator: 0,
+    overlaps: 0,
     tid: 0,
     site: 0,
     kind: 0,
     depth: 0,
+    target: 0,
+    overlapped: 0,
+    reserved: [0; 5],
     frames: [0; OP_FRAMES],
 };
 
@@ -309,7 +372,7 @@ pub struct FatalRecord {
     pub site: u16,
     /// Index into the table of [`Layout`]s.
     pub target: u16,
-    /// A [`FatalKind`].
+    /// [`Event::Fatal`] or [`Event::Throw`].
     pub kind: u8,
     /// How many frames there are.
     pub depth: u8,
@@ -325,7 +388,7 @@ pub struct FatalRecord {
     /// The probed instruction, then return addresses, innermost first.
     pub frames: [u64; FATAL_FRAMES],
     /// The goroutine's last operation on a map.
-    pub last: Op,
+    pub last: EventRecord,
     /// The header of that map.
     pub map: [u8; MAP_BYTES],
     /// The iterator of that operation.
@@ -351,7 +414,7 @@ impl FatalRecord {
         message_length: 0,
         message: [0; MESSAGE_LEN],
         frames: [0; FATAL_FRAMES],
-        last: NO_OP,
+        last: NO_EVENT,
         map: [0; MAP_BYTES],
         iterator: [0; ITERATOR_BYTES],
         history: History::EMPTY,
@@ -367,18 +430,21 @@ mod tests {
     #[test]
     fn records_have_no_padding() {
         assert_eq!(size_of::<Layout>(), 6 * 4);
-        assert_eq!(size_of::<Op>(), 7 * 8 + OP_FRAMES * 8);
+        assert_eq!(size_of::<EventRecord>(), 9 * 8 + OP_FRAMES * 8);
         assert_eq!(size_of::<Touch>(), 5 * 8);
         assert_eq!(
             size_of::<History>(),
-            2 * 8 + 2 * WRITERS * 8 + 2 * WRITERS * size_of::<Op>() + TOUCHES * size_of::<Touch>()
+            2 * 8
+                + 2 * WRITERS * 8
+                + 2 * WRITERS * size_of::<EventRecord>()
+                + TOUCHES * size_of::<Touch>()
         );
         assert_eq!(
             size_of::<FatalRecord>(),
             6 * 8
                 + MESSAGE_LEN
                 + FATAL_FRAMES * 8
-                + size_of::<Op>()
+                + size_of::<EventRecord>()
                 + MAP_BYTES
                 + ITERATOR_BYTES
                 + size_of::<History>()
@@ -394,7 +460,7 @@ mod tests {
     fn cookies_round_trip() {
         let cookies = [
             Cookie {
-                kind: OpKind::Grow as u8,
+                kind: Event::Grow as u8,
                 map: 1,
                 map_type: 0,
                 iterator: NO_ARGUMENT,
@@ -419,8 +485,10 @@ mod tests {
 
     #[test]
     fn only_what_marks_the_map_is_a_write() {
-        let writes = OpKind::ALL.iter().filter(|(kind, ..)| kind.is_write());
+        let writes = Event::ALL.iter().filter(|(kind, ..)| kind.is_write());
         let names: [&str; 3] = ["assign", "delete", "clear"];
         assert!(writes.map(|(_, name, _)| *name).eq(names));
+        let last = Event::ALL.iter().rfind(|(kind, ..)| kind.is_map_op());
+        assert!(last.is_some_and(|(_, name, _)| *name == "grow_step"));
     }
 }

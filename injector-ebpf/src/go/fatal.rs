@@ -65,7 +65,7 @@ unsafe fn freeze(
         if copy(&raw mut (*record).last, GOROUTINES.get_ptr(&key)) {
             flags |= fatal_flags::LAST;
             let key = MapKey {
-                address: (*record).last.map,
+                address: (*record).last.subject,
                 tgid: u64::from(goroutine.tgid),
             };
             if copy(&raw mut (*record).history, MAPS.get_ptr(&key)) {

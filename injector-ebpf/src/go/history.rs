@@ -4,7 +4,7 @@
 use core::ptr;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use injector_ebpf::go::{Counter, History, Op, OpKind, TOUCHES, Touch, WRITERS};
+use injector_ebpf::go::{Counter, Event, EventRecord, History, TOUCHES, Touch, WRITERS};
 
 use crate::{
     atomic,
@@ -14,12 +14,12 @@ use crate::{
 
 /// Remembers an operation.
 #[inline(always)]
-pub fn remember(op: &Op, kind: OpKind, tgid: u32) {
+pub fn remember(op: &EventRecord, kind: Event, tgid: u32) {
     // A write that makes the map grow is still that write.
-    if kind != OpKind::Grow {
+    if !matches!(kind, Event::Grow | Event::GrowStep) {
         put_last(op, tgid);
     }
-    let Some(history) = of_map(op.map, tgid, kind) else {
+    let Some(history) = of_map(op.subject, tgid, kind) else {
         return;
     };
     // SAFETY: a live map value.
@@ -32,7 +32,7 @@ pub fn remember(op: &Op, kind: OpKind, tgid: u32) {
 }
 
 #[inline(always)]
-fn put_last(op: &Op, tgid: u32) {
+fn put_last(op: &EventRecord, tgid: u32) {
     let key = GoroutineKey {
         id: op.goroutine_id,
         tgid: u64::from(tgid),
@@ -48,7 +48,7 @@ fn put_last(op: &Op, tgid: u32) {
 /// The history of a map. One that was only read has none: no goroutine can be
 /// in the way of another there.
 #[inline(always)]
-fn of_map(address: u64, tgid: u32, kind: OpKind) -> Option<*mut History> {
+fn of_map(address: u64, tgid: u32, kind: Event) -> Option<*mut History> {
     let key = MapKey {
         address,
         tgid: u64::from(tgid),
@@ -72,7 +72,7 @@ fn of_map(address: u64, tgid: u32, kind: OpKind) -> Option<*mut History> {
 ///
 /// `history` is a live map value.
 #[inline(always)]
-unsafe fn touch(history: *mut History, op: &Op) {
+unsafe fn touch(history: *mut History, op: &EventRecord) {
     // SAFETY: the caller's; the index is below the array's length.
     unsafe {
         let index = atomic::fetch_add(&raw mut (*history).touched, 1) as usize % TOUCHES;
@@ -93,7 +93,7 @@ unsafe fn touch(history: *mut History, op: &Op) {
 ///
 /// `history` is a live map value.
 #[inline(always)]
-unsafe fn write(history: *mut History, op: &Op) {
+unsafe fn write(history: *mut History, op: &EventRecord) {
     // SAFETY: the caller's; all indices are below their arrays' lengths.
     unsafe {
         let writers = (&raw mut (*history).writers).cast::<u64>();
@@ -114,7 +114,7 @@ unsafe fn write(history: *mut History, op: &Op) {
         let next = turn.read_volatile() + 1;
         let place = slot * 2 + (next as usize & 1);
         (&raw mut (*history).writes)
-            .cast::<Op>()
+            .cast::<EventRecord>()
             .add(place)
             .write(*op);
         turn.write_volatile(next);

@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::uprobe,
     programs::ProbeContext,
 };
-use injector_ebpf::go::{Cookie, Counter, Layout, Op, OpKind};
+use injector_ebpf::go::{Cookie, Counter, Event, EventRecord, Layout};
 
 use crate::{
     count::{count, hit},
@@ -34,7 +34,7 @@ pub fn go_map_op(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn record(registers: &Registers, cookie: Cookie, layout: &Layout, now: u64) -> Option<()> {
-    let kind = OpKind::from_number(cookie.kind)?;
+    let kind = Event::from_number(cookie.kind)?;
     let goroutine = Goroutine::current(registers, layout)?;
     let iterator = registers.argument(cookie.iterator);
     let mut map = registers.argument(cookie.map);
@@ -45,17 +45,18 @@ fn record(registers: &Registers, cookie: Cookie, layout: &Layout, now: u64) -> O
     if map == 0 {
         return Some(());
     }
-    let mut op = Op {
+    let mut op = EventRecord {
         time_ns: now,
         goroutine_id: goroutine.id,
         goroutine: goroutine.address,
-        map,
+        subject: map,
         map_type: registers.argument(cookie.map_type),
         iterator,
         tid: goroutine.tid,
         site: cookie.site,
         kind: cookie.kind,
-        ..Op::default()
+        target: cookie.target,
+        ..EventRecord::default()
     };
     // SAFETY: a local value.
     op.depth = unsafe { stack::walk(&raw mut op.frames, registers, cookie.at_entry) };

@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_ebpf::go::{
-    FatalRecord, History, Layout, MAX_SITES, MAX_TARGETS, Op, SiteStats, Stats,
+    EventRecord, FatalRecord, History, Layout, MAX_SITES, MAX_TARGETS, SiteStats, Stats,
 };
 
 /// A goroutine of a process. Their numbers are never used again.
@@ -36,7 +36,8 @@ pub static LAYOUTS: Array<Layout> = Array::with_max_entries(MAX_TARGETS, 0);
 /// in 6 MB; of more, the idlest are forgotten, and the one that ends the program
 /// has just done something.
 #[map]
-pub static GOROUTINES: LruHashMap<GoroutineKey, Op> = LruHashMap::with_max_entries(32_768, 0);
+pub static GOROUTINES: LruHashMap<GoroutineKey, EventRecord> =
+    LruHashMap::with_max_entries(32_768, 0);
 
 /// What is known of each map that was written to. LRU: 4,096 maps in 14 MB; of
 /// more, the idlest are forgotten.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use injector_ebpf::go::{FatalRecord, OpKind};
+use injector_ebpf::go::{Event, FatalRecord};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -210,7 +210,7 @@ impl Run {
         for (attachment, is_op) in probes.chain(fatals) {
             let cookie = attachment.cookie;
             let used = self.tracer.site(cookie.site)?;
-            let operation = OpKind::from_number(cookie.kind).filter(|_| is_op);
+            let operation = Event::from_number(cookie.kind).filter(|_| is_op);
             self.summary.add(attachment.probe.function, operation, used);
         }
         for (function, why) in &self.tracing.left_out {

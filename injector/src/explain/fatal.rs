@@ -2,7 +2,7 @@
 //! froze at that instant; pure.
 
 use injector_ebpf::go::{
-    FatalKind, FatalRecord, ITERATOR_BYTES, MAP_BYTES, MESSAGE_LEN, Op, OpKind, Touch, WRITERS,
+    Event, EventRecord, FatalRecord, ITERATOR_BYTES, MAP_BYTES, MESSAGE_LEN, Touch, WRITERS,
     fatal_flags,
 };
 
@@ -51,12 +51,12 @@ impl Accident {
     }
 
     /// Whether who did this can be the one that found it.
-    fn fits(self, kind: OpKind) -> bool {
+    fn fits(self, kind: Event) -> bool {
         match self {
             Self::Writes => kind.is_write(),
-            Self::ReadAndWrite => kind == OpKind::Access,
+            Self::ReadAndWrite => kind == Event::Access,
             Self::IterationAndWrite => {
-                matches!(kind, OpKind::IterateStart | OpKind::IterateNext)
+                matches!(kind, Event::IterateStart | Event::IterateNext)
             }
             // Cloning is not probed.
             Self::CloneAndWrite => false,
@@ -72,7 +72,7 @@ pub struct Party {
     /// Thread that it ran on.
     pub tid: u32,
     /// What it began to do.
-    pub operation: OpKind,
+    pub operation: Event,
     /// How long before the error, in nanoseconds.
     pub age_ns: u64,
     /// The map's type, 0 when not known.
@@ -107,7 +107,7 @@ pub struct Past {
     /// Number of the goroutine.
     pub goroutine: u64,
     /// What it began to do.
-    pub operation: OpKind,
+    pub operation: Event,
     /// How long before the error, in nanoseconds.
     pub age_ns: u64,
     /// The first return addresses, innermost first; 0 when not known.
@@ -122,7 +122,7 @@ pub struct Fatal {
     /// When.
     pub time_ns: u64,
     /// How.
-    pub kind: Option<FatalKind>,
+    pub kind: Option<Event>,
     /// The runtime's words, as far as they were kept.
     pub message: String,
     /// There were more.
@@ -164,7 +164,7 @@ impl Fatal {
         let about_map = accident.is_some() && has(fatal_flags::LAST);
         let victim = party(&record.last, record.time_ns).filter(|_| about_map);
         let mut writers = writers(record);
-        let map = about_map.then_some(record.last.map);
+        let map = about_map.then_some(record.last.subject);
         let other = accident.map(|accident| {
             let victim = victim
                 .as_ref()
@@ -188,7 +188,7 @@ impl Fatal {
         Self {
             pid: record.tgid,
             time_ns: record.time_ns,
-            kind: FatalKind::from_number(record.kind),
+            kind: Event::from_number(record.kind),
             message,
             message_cut: length > MESSAGE_LEN,
             accident,
@@ -219,14 +219,14 @@ fn stack(frames: &[u64], depth: u8) -> Vec<u64> {
     frames[..usize::from(depth).min(frames.len())].to_vec()
 }
 
-fn party(op: &Op, now: u64) -> Option<Party> {
+fn party(op: &EventRecord, now: u64) -> Option<Party> {
     if op.time_ns == 0 {
         return None;
     }
     Some(Party {
         goroutine: op.goroutine_id,
         tid: op.tid,
-        operation: OpKind::from_number(op.kind)?,
+        operation: Event::from_number(op.kind)?,
         // The other's clock can be read after ours.
         age_ns: now.saturating_sub(op.time_ns),
         map_type: op.map_type,
@@ -240,7 +240,7 @@ fn writers(record: &FatalRecord) -> Vec<Party> {
     if record.flags & fatal_flags::HISTORY == 0 {
         return Vec::new();
     }
-    let mut writes: Vec<&Op> = (0..WRITERS)
+    let mut writes: Vec<&EventRecord> = (0..WRITERS)
         .map(|slot| &history.writes[slot * 2 + (history.turns[slot] & 1) as usize])
         .filter(|op| op.time_ns != 0 && op.goroutine_id != record.goroutine_id)
         .collect();
@@ -285,7 +285,7 @@ fn history(record: &FatalRecord) -> Vec<Past> {
         .filter_map(|touch| {
             Some(Past {
                 goroutine: touch.goroutine_id,
-                operation: OpKind::from_number(touch.kind)?,
+                operation: Event::from_number(touch.kind)?,
                 age_ns: record.time_ns.saturating_sub(touch.time_ns),
                 callers: touch.callers,
             })
@@ -307,28 +307,28 @@ pub mod fixture {
     pub const MAP: u64 = 0x00c0_0001_2340;
 
     /// An operation of a goroutine, so many nanoseconds before.
-    pub fn op(goroutine: u64, kind: OpKind, age: u64) -> Op {
-        Op {
+    pub fn op(goroutine: u64, kind: Event, age: u64) -> EventRecord {
+        EventRecord {
             time_ns: NOW - age,
             goroutine_id: goroutine,
-            map: MAP,
+            subject: MAP,
             map_type: 0x4a_0000,
             tid: 100 + goroutine as u32,
             kind: kind as u8,
             depth: 2,
             frames: [0x40_1000, 0x40_2000 + goroutine, 0, 0, 0, 0, 0, 0, 0, 0],
-            ..Op::default()
+            ..EventRecord::default()
         }
     }
 
     /// An error that goroutine 7 ran into, which had begun `kind` 300 ns before.
-    pub fn record(message: &str, kind: OpKind) -> FatalRecord {
+    pub fn record(message: &str, kind: Event) -> FatalRecord {
         let mut record = FatalRecord {
             time_ns: NOW,
             goroutine_id: 7,
             tgid: 4242,
             tid: 107,
-            kind: FatalKind::Fatal as u8,
+            kind: Event::Fatal as u8,
             depth: 3,
             flags: fatal_flags::LAST | fatal_flags::HISTORY | fatal_flags::MAP,
             message_length: message.len() as u64,
@@ -341,7 +341,7 @@ pub mod fixture {
     }
 
     /// A write into a slot of the history.
-    pub fn write(record: &mut FatalRecord, slot: usize, op: Op) {
+    pub fn write(record: &mut FatalRecord, slot: usize, op: EventRecord) {
         record.history.writers[slot] = op.goroutine_id;
         record.history.turns[slot] += 1;
         let turn = record.history.turns[slot] as usize & 1;
@@ -363,8 +363,8 @@ pub mod fixture {
 #[cfg(test)]
 mod tests {
     use injector_ebpf::go::{
+        Event::{Access, Assign, Delete, IterateNext},
         FATAL_FRAMES,
-        OpKind::{Access, Assign, Delete, IterateNext},
     };
 
     use super::{

@@ -16,13 +16,15 @@ use std::{
     process::{Command, Stdio},
 };
 
+use injector_ebpf::go::Event;
+
 use super::{
     dwarf,
     image::{Image, Machine},
     layout::TABLE as LAYOUT,
     maps::MapKind,
     pclntab::{Frame, Pclntab},
-    probes::{Event, Place},
+    probes::Place,
     program::{Placement, Program, calls},
     site::Method,
 };

@@ -33,6 +33,6 @@ pub use loaded::Loaded;
 pub use maps::MapKind;
 pub use offsets::{Offsets, Source};
 pub use pclntab::Frame;
-pub use probes::{Event, Subject};
+pub use probes::{Subject, group};
 pub use program::{Placement, Program, Sited};
 pub use tracing::{Attachment, NotTraceable, Tracing};

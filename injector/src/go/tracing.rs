@@ -1,13 +1,13 @@
 //! Which probes trace a program's maps, and what the kernel side has to know of
 //! it.
 
-use injector_ebpf::go::{Cookie, FatalKind, Layout, NO_ARGUMENT, OpKind};
+use injector_ebpf::go::{Cookie, Event, Layout, NO_ARGUMENT};
 use thiserror::Error;
 
 use super::{
     layout::Field,
     maps::MapKind,
-    probes::{Event, Place, Probe, Subject},
+    probes::{Place, Probe, Subject},
     program::{Placement, Program},
 };
 
@@ -81,10 +81,10 @@ impl Tracing {
         };
         for sited in &program.sites {
             let probe = sited.probe;
-            let (op, fatal) = (op(probe.event), fatal(probe.event));
-            let Some(kind) = op.map(|op| op as u8).or(fatal.map(|kind| kind as u8)) else {
+            let fatal = matches!(probe.event, Event::Fatal | Event::Throw);
+            if !fatal && !probe.event.is_map_op() {
                 continue;
-            };
+            }
             let offset = match &sited.at {
                 Placement::Site { offset, .. } => *offset,
                 Placement::Nowhere(why) => {
@@ -96,12 +96,12 @@ impl Tracing {
             let attachment = Attachment {
                 probe,
                 offset,
-                cookie: cookie(probe, kind, site as u16, target),
+                cookie: cookie(probe, site as u16, target),
             };
-            if op.is_some() {
-                tracing.map_ops.push(attachment);
-            } else {
+            if fatal {
                 tracing.fatals.push(attachment);
+            } else {
+                tracing.map_ops.push(attachment);
             }
         }
         if tracing.map_ops.is_empty() {
@@ -111,28 +111,7 @@ impl Tracing {
     }
 }
 
-fn op(event: Event) -> Option<OpKind> {
-    Some(match event {
-        Event::Assign => OpKind::Assign,
-        Event::Delete => OpKind::Delete,
-        Event::Clear => OpKind::Clear,
-        Event::Access => OpKind::Access,
-        Event::IterateStart => OpKind::IterateStart,
-        Event::IterateNext => OpKind::IterateNext,
-        Event::Grow => OpKind::Grow,
-        _ => return None,
-    })
-}
-
-fn fatal(event: Event) -> Option<FatalKind> {
-    match event {
-        Event::Fatal => Some(FatalKind::Fatal),
-        Event::Throw => Some(FatalKind::Throw),
-        _ => None,
-    }
-}
-
-fn cookie(probe: &Probe, kind: u8, site: u16, target: u16) -> Cookie {
+fn cookie(probe: &Probe, site: u16, target: u16) -> Cookie {
     // Functions of the runtime are f(type, map, …), methods of the map
     // (map).f(type, …), and those of its tables (table).f(type, map, …).
     let (map, map_type) = match probe.subject {
@@ -147,7 +126,7 @@ fn cookie(probe: &Probe, kind: u8, site: u16, target: u16) -> Cookie {
         _ => NO_ARGUMENT,
     };
     Cookie {
-        kind,
+        kind: probe.event as u8,
         map,
         map_type,
         iterator,
@@ -164,7 +143,7 @@ mod tests {
 
     fn of(function: &str) -> Cookie {
         let probe = TABLE.iter().find(|probe| probe.function == function);
-        cookie(probe.expect(function), 0, 0, 0)
+        cookie(probe.expect(function), 0, 0)
     }
 
     /// As the functions are declared in runtime/map.go and
@@ -193,8 +172,8 @@ mod tests {
 
     #[test]
     fn every_operation_has_a_map_or_an_iterator() {
-        for probe in TABLE.iter().filter(|probe| op(probe.event).is_some()) {
-            let cookie = cookie(probe, 0, 0, 0);
+        for probe in TABLE.iter().filter(|probe| probe.event.is_map_op()) {
+            let cookie = cookie(probe, 0, 0);
             assert!(
                 cookie.map != NO_ARGUMENT || cookie.iterator != NO_ARGUMENT,
                 "{}",

@@ -155,7 +155,7 @@ impl Report {
             kind: "fatal",
             pid: fatal.pid,
             time_ns: fatal.time_ns,
-            error: fatal.kind.map(injector_ebpf::go::FatalKind::name),
+            error: fatal.kind.map(injector_ebpf::go::Event::name),
             message: fatal.message.clone(),
             message_cut: fatal.message_cut,
             accident: fatal.accident.map(Accident::name),
@@ -369,7 +369,7 @@ fn history(page: &mut String, history: &[Past]) {
 
 #[cfg(test)]
 mod tests {
-    use injector_ebpf::go::OpKind;
+    use injector_ebpf::go::Event;
 
     use super::{super::documented, *};
     use crate::explain::fatal::fixture;
@@ -388,12 +388,10 @@ mod tests {
     }
 
     fn report() -> Report {
-        let mut record = fixture::record(
-            "concurrent map iteration and map write",
-            OpKind::IterateNext,
-        );
-        fixture::write(&mut record, 0, fixture::op(8, OpKind::Assign, 1_900));
-        fixture::write(&mut record, 1, fixture::op(9, OpKind::Assign, 1_500));
+        let mut record =
+            fixture::record("concurrent map iteration and map write", Event::IterateNext);
+        fixture::write(&mut record, 0, fixture::op(8, Event::Assign, 1_900));
+        fixture::write(&mut record, 1, fixture::op(9, Event::Assign, 1_500));
         let fatal = Fatal::new(&record, Some(26));
         let caller = |addresses: &[u64]| names(&addresses[..1]).pop();
         let mut report = Report::named(&fatal, Some("go1.26.6".into()), &names, &caller);

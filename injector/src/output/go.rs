@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::text::{Clean, wrap};
-use crate::go::{Event, Field, LAYOUT, Placement, Program, Sited, Source, Subject};
+use crate::go::{self, Field, LAYOUT, Placement, Program, Sited, Source, Subject};
 
 /// Columns of the table.
 const WIDTH: usize = 100;
@@ -64,7 +64,7 @@ struct Missing {
 #[derive(Serialize)]
 struct Probe {
     group: &'static str,
-    event: Event,
+    event: &'static str,
     level: u8,
     function: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +120,7 @@ impl Report {
             version: program.version.as_ref().map(ToString::to_string),
             package: program.build().path.clone(),
             arch: image.machine.name(),
-            maps: program.maps.map(crate::go::MapKind::name),
+            maps: program.maps.map(go::MapKind::name),
             pie: image.pie,
             cgo: program.cgo,
             external: program.external,
@@ -191,8 +191,8 @@ impl Probe {
             Placement::Nowhere(why) => (None, Some(*why)),
         };
         Self {
-            group: probe.event.group(),
-            event: probe.event,
+            group: go::group(probe.event),
+            event: probe.event.name(),
             level: probe.level.number(),
             function: probe.function,
             register: index.and_then(|index| program.machine().argument(index)),
@@ -347,6 +347,7 @@ fn footnotes(text: &mut String, report: &Report) {
 
 #[cfg(test)]
 mod tests {
+    use injector_ebpf::go::Event;
 
     use super::{super::documented, *};
 
@@ -383,7 +384,7 @@ mod tests {
             probes: vec![
                 Probe {
                     group: "write",
-                    event: Event::Assign,
+                    event: Event::Assign.name(),
                     level: 1,
                     function: "runtime.mapassign_faststr",
                     register: Some("bx"),
@@ -405,7 +406,7 @@ mod tests {
                 },
                 Probe {
                     group: "semaphore",
-                    event: Event::SemaphoreAcquired,
+                    event: Event::SemaphoreAcquired.name(),
                     level: 0,
                     function: "runtime.semacquire1",
                     register: None,

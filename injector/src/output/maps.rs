@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use injector_ebpf::go::{Counter, OpKind, SiteStats};
+use injector_ebpf::go::{Counter, Event, SiteStats};
 use serde::Serialize;
 
 use super::{nanoseconds, text::Clean, units::Time};
@@ -90,10 +90,10 @@ impl Summary {
     }
 
     /// A probe, its operation if it is on one, and its use.
-    pub fn add(&mut self, function: &'static str, operation: Option<OpKind>, used: SiteStats) {
+    pub fn add(&mut self, function: &'static str, operation: Option<Event>, used: SiteStats) {
         self.hits += used.hits;
         self.program_ns += used.ns;
-        if let Some(operation) = operation.map(OpKind::name) {
+        if let Some(operation) = operation.map(Event::name) {
             let known = self.operations.iter_mut();
             match known.into_iter().find(|one| one.operation == operation) {
                 Some(one) => one.hits += used.hits,
@@ -183,9 +183,9 @@ mod tests {
             hits,
             ns: hits * 700,
         };
-        summary.add("runtime.mapassign", Some(OpKind::Assign), used(10));
-        summary.add("runtime.mapassign_fast64", Some(OpKind::Assign), used(5));
-        summary.add("runtime.mapaccess1", Some(OpKind::Access), used(100));
+        summary.add("runtime.mapassign", Some(Event::Assign), used(10));
+        summary.add("runtime.mapassign_fast64", Some(Event::Assign), used(5));
+        summary.add("runtime.mapaccess1", Some(Event::Access), used(100));
         summary.add("runtime.fatal", None, used(1));
         summary.leave_out("runtime.mapclear", "its first instruction cannot be probed");
         summary.lose(&[0, 3, 0, 0, 0]);
