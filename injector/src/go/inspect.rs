@@ -86,6 +86,13 @@ impl Inspector {
         }
     }
 
+    /// Whether debugging information was read, as far as there is any: before
+    /// that, names cannot be told.
+    pub fn is_ready(&mut self) -> bool {
+        self.receive();
+        !matches!(self.variables, State::Reading(_))
+    }
+
     /// Why names of variables and fields are not there, if so.
     pub fn lacks_names(&self) -> Option<&'static str> {
         match &self.variables {
@@ -158,47 +165,68 @@ impl Inspector {
         }));
     }
 
-    /// Maps whose header a word near a lock points to.
+    /// Maps whose header a word near a lock points to. Small objects lie close
+    /// to each other: with debugging information only those count that are in
+    /// one struct by it, without only the nearest lock.
     fn guards(&mut self, facts: &mut Vec<Fact>) {
         let layouts = match &self.variables {
             // Then it is told with the names of the fields.
             State::Reading(_) => return,
-            State::Read(variables) => &variables.layouts[..],
-            State::Unknown => &[],
+            State::Read(variables) => Some(&variables.layouts[..]),
+            State::Unknown => None,
         };
+        let mut nearest: BTreeMap<u64, (u64, i64, u64)> = BTreeMap::new();
+        let mut found = Vec::new();
         for lock in &self.locks {
             for (map, distance) in near(self.memory, *lock, &self.maps) {
-                if self.told.len() >= MOST_REMEMBERED * MOST_REMEMBERED {
-                    self.told.clear();
-                }
-                if !self.told.insert((*lock, map)) {
-                    continue;
-                }
-                let map_type = self.maps.get(&map).copied().unwrap_or(0);
-                let fields = fields(layouts, distance, self.runtime_type(map_type));
-                if let Some((of_lock, of_map)) = &fields {
-                    for (address, name) in [(*lock, of_lock), (map, of_map)] {
-                        if self.names.get(address).is_none() {
-                            facts.push(Fact::Name {
-                                address,
-                                name: name.clone(),
-                                measured: false,
-                            });
+                let here = (distance.unsigned_abs(), distance, *lock);
+                if let Some(layouts) = layouts {
+                    let map_type = self.maps.get(&map).copied().unwrap_or(0);
+                    match fields(layouts, distance, self.runtime_type(map_type)) {
+                        Fit::None => {}
+                        Fit::One(of_lock, of_map) => {
+                            found.push((*lock, map, distance, Some((of_lock, of_map))));
                         }
+                        Fit::Several => found.push((*lock, map, distance, None)),
+                    }
+                } else {
+                    let known = nearest.entry(map).or_insert(here);
+                    *known = here.min(*known);
+                }
+            }
+        }
+        let near = nearest.into_iter();
+        found.extend(near.map(|(map, (_, distance, lock))| (lock, map, distance, None)));
+        for (lock, map, distance, fields) in found {
+            if self.told.len() >= MOST_REMEMBERED * MOST_REMEMBERED {
+                self.told.clear();
+            }
+            if !self.told.insert((lock, map)) {
+                continue;
+            }
+            if let Some((of_lock, of_map)) = &fields {
+                for (address, name) in [(lock, of_lock), (map, of_map)] {
+                    if self.names.get(address).is_none() {
+                        facts.push(Fact::Name {
+                            address,
+                            name: name.clone(),
+                            measured: false,
+                        });
                     }
                 }
-                facts.push(Fact::Guard {
-                    lock: *lock,
-                    map,
-                    distance,
-                    fields,
-                });
             }
+            facts.push(Fact::Guard {
+                lock,
+                map,
+                distance,
+                fields,
+            });
         }
     }
 
     /// Where in the type data a type is, as debugging information counts.
     fn runtime_type(&self, address: u64) -> Option<u64> {
+        (address != 0).then_some(())?;
         let start = self.loaded.program().types()?;
         self.loaded.linked(address).checked_sub(start)
     }
@@ -285,20 +313,27 @@ fn near(memory: Memory, lock: u64, maps: &BTreeMap<u64, u64>) -> Vec<(u64, i64)>
     Vec::new()
 }
 
-/// The fields of a lock and of a map so far behind it, if there is just one
-/// struct that has such.
-fn fields(
-    layouts: &[Layout],
-    distance: i64,
-    runtime_type: Option<u64>,
-) -> Option<(String, String)> {
+/// What debugging information says of a lock and a map in one struct.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fit {
+    /// No struct has them so.
+    None,
+    /// One has: its fields of the lock and of the map.
+    One(String, String),
+    /// Which one it is cannot be told.
+    Several,
+}
+
+/// Structs that have a map of a type so far behind a lock.
+fn fields(layouts: &[Layout], distance: i64, runtime_type: Option<u64>) -> Fit {
     let mut found = BTreeSet::new();
     for layout in layouts {
         for lock in &layout.locks {
             for map in &layout.maps {
                 let fits = lock.offset.checked_add_signed(distance) == Some(map.offset);
-                let type_fits = map.runtime_type == 0 || Some(map.runtime_type) == runtime_type;
-                if fits && type_fits {
+                let types = (map.runtime_type, runtime_type);
+                let differ = matches!(types, (own @ 1.., Some(asked)) if own != asked);
+                if fits && !differ {
                     // A struct within another one is found in both.
                     let depth = [lock, map].map(|one| one.path.matches('.').count());
                     let name = |field: &str| format!("{}.{field}", layout.name);
@@ -308,10 +343,13 @@ fn fields(
         }
     }
     let mut found = found.into_iter();
-    let (depth, lock, map) = found.next()?;
-    let next = found.next();
-    next.is_none_or(|(other, ..)| other > depth)
-        .then_some((lock, map))
+    let Some((depth, lock, map)) = found.next() else {
+        return Fit::None;
+    };
+    match found.next() {
+        Some((other, ..)) if other == depth => Fit::Several,
+        _ => Fit::One(lock, map),
+    }
 }
 
 #[cfg(test)]
@@ -343,14 +381,14 @@ mod tests {
             member("cache.items", 96, 0x40),
         );
         let layouts = [outer, cache];
-        let named = fields(&layouts, 24, Some(0x40));
-        let (lock, map) = named.expect("one struct");
-        assert_eq!((lock.as_str(), map.as_str()), ("main.Cache.mu", "main.Cache.items"));
-        assert_eq!(fields(&layouts, 24, Some(0x50)), None);
-        assert_eq!(fields(&layouts, 16, Some(0x40)), None);
+        let cache = Fit::One("main.Cache.mu".into(), "main.Cache.items".into());
+        assert_eq!(fields(&layouts, 24, Some(0x40)), cache);
+        assert_eq!(fields(&layouts, 24, None), cache);
+        assert_eq!(fields(&layouts, 24, Some(0x50)), Fit::None);
+        assert_eq!(fields(&layouts, 16, Some(0x40)), Fit::None);
         let other = layout("main.Other", member("mu", 0, 0), member("m", 24, 0x40));
         let layouts = [&layouts[..], &[other]].concat();
-        assert_eq!(fields(&layouts, 24, Some(0x40)), None);
+        assert_eq!(fields(&layouts, 24, Some(0x40)), Fit::Several);
     }
 
     #[test]

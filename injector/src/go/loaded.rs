@@ -5,7 +5,7 @@ use std::{fs, io, os::linux::fs::MetadataExt as _};
 
 use thiserror::Error;
 
-use super::{image::Image, pclntab::Frame, program::Program};
+use super::{image::Image, pclntab::Frame, program::Program, returns};
 
 /// Where a process has its program cannot be found out.
 #[derive(Debug, Error)]
@@ -68,6 +68,11 @@ impl Loaded {
         addresses
             .flat_map(|address| symbols.frames(address))
             .collect()
+    }
+
+    /// How many return addresses of a stack cannot be any.
+    pub fn wrong(&self, stack: &[u64]) -> usize {
+        returns::wrong(self, stack)
     }
 
     /// The first function outside of the runtime among these return addresses,

@@ -130,7 +130,7 @@ fn cookie(probe: &Probe, site: u16, target: u16) -> Cookie {
         map,
         map_type,
         iterator,
-        at_entry: probe.place == Place::Entry,
+        at_entry: matches!(probe.place, Place::Entry | Place::Returns),
         site,
         target,
     }

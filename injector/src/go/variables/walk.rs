@@ -125,6 +125,8 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::{super::Root, *};
 
     /// `var shards []*shard`, with `type shard struct { mu sync.Mutex; items map… }`,
@@ -133,7 +135,7 @@ mod tests {
     fn names_are_paths_to_where_variables_lead_now() {
         let first = [0u64, 0x1000];
         let second = [0u64, 0x2000];
-        let mut pointers = [first.as_ptr() as u64, second.as_ptr() as u64];
+        let pointers = [&first, &second].map(|shard| AtomicU64::new(shard.as_ptr() as u64));
         let slice = [pointers.as_ptr() as u64, 2, 2];
         let variables = Variables {
             shapes: vec![
@@ -154,9 +156,9 @@ mod tests {
         let names = || variables.names(memory, |address| address + 0x100);
         let known = names();
         assert_eq!(known.get(0x2000), Some("main.shards[1].items"));
-        assert_eq!(known.get(pointers[0]), Some("main.shards[0].mu"));
+        assert_eq!(known.get(first.as_ptr() as u64), Some("main.shards[0].mu"));
         assert_eq!(known.0.len(), 4);
-        pointers[1] = 0;
+        pointers[1].store(0, Ordering::Relaxed);
         assert_eq!(names().get(0x2000), None);
         assert_eq!(names().get(0x1000), Some("main.shards[0].items"));
     }
