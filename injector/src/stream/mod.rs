@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
-use injector_ebpf::{LifecycleEvent, SendRecord, go::FatalRecord};
+use injector_ebpf::{LifecycleEvent, SendRecord, SendStack, go::FatalRecord};
 
 /// A plain record of the ABI that can be copied out of a ring buffer.
 ///
@@ -16,6 +16,8 @@ unsafe trait Record: Copy {}
 
 // SAFETY: see `injector_ebpf::record`, whose tests assert the layout.
 unsafe impl Record for SendRecord {}
+// SAFETY: as above.
+unsafe impl Record for SendStack {}
 // SAFETY: as above.
 unsafe impl Record for LifecycleEvent {}
 // SAFETY: see `injector_ebpf::go`, whose tests assert the layout.
