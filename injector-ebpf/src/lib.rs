@@ -171,6 +171,7 @@ mod user {
         crate::Sleep,
         crate::Margins,
         crate::Stats,
+        crate::go::Gate,
         crate::go::Layout,
         crate::go::SiteStats,
         crate::go::Stats

@@ -27,6 +27,12 @@ pub const ITERATOR_BYTES: usize = 96;
 pub const MAX_SITES: u32 = 1024;
 /// Go programs at once.
 pub const MAX_TARGETS: u32 = 16;
+/// Places in the table of maps that somebody is in; a power of two.
+pub const MARKS: u32 = 4096;
+/// Size of the ring of events.
+pub const EVENTS_BYTES: u32 = 8 << 20;
+/// Userspace is woken when this much waits for it.
+pub const EVENTS_WAKE_BYTES: u64 = EVENTS_BYTES as u64 / 4;
 
 numbered! {
     /// What has happened when a probe is hit.
@@ -127,6 +133,8 @@ numbered! {
         FatalsDropped = 4 => "fatals_dropped",
         /// Events lost because their ring buffer was full.
         EventsDropped = 5 => "events_dropped",
+        /// Hits that were only counted because the budget was used up.
+        Gated = 6 => "gated",
     }
 }
 
@@ -148,6 +156,20 @@ pub struct SiteStats {
     pub ns: u64,
 }
 
+/// What hits may cost. What they have cost is counted beside it, in nanoseconds:
+/// for each hit the trap, by how the kernel goes on after it, and the time in the
+/// program.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// When they have cost this much in all, in nanoseconds, hits are only
+    /// counted, and userspace is woken.
+    pub allowed_ns: u64,
+    /// What a trap costs, in nanoseconds: where the kernel emulates the probed
+    /// instruction, and where it executes a copy.
+    pub trap_ns: [u64; 2],
+}
+
 /// In place of the number of an argument: there is none.
 pub const NO_ARGUMENT: u8 = 7;
 
@@ -159,8 +181,9 @@ pub const NO_ARGUMENT: u8 = 7;
 pub struct Cookie {
     /// An [`Event`].
     pub kind: u8,
-    /// The argument that is the map, or [`NO_ARGUMENT`]: then the iterator has it.
-    pub map: u8,
+    /// The argument that is the map or whatever it is about, or [`NO_ARGUMENT`]:
+    /// then the iterator has the map, if there is one.
+    pub subject: u8,
     /// The argument that is the map's type, or [`NO_ARGUMENT`].
     pub map_type: u8,
     /// The argument that is the iterator, or [`NO_ARGUMENT`].
@@ -168,6 +191,8 @@ pub struct Cookie {
     /// The return address is still on top of the stack (amd64) or in the link
     /// register (arm64): the function has not made its frame.
     pub at_entry: bool,
+    /// The kernel executes a copy of the probed instruction, which costs more.
+    pub single_stepped: bool,
     /// Index into the table of [`SiteStats`].
     pub site: u16,
     /// Index into the table of [`Layout`]s.
@@ -179,10 +204,11 @@ impl Cookie {
     #[inline(always)]
     pub const fn encode(self) -> u64 {
         self.kind as u64
-            | (self.map as u64 & 0xf) << 8
+            | (self.subject as u64 & 0xf) << 8
             | (self.map_type as u64 & 0xf) << 12
             | (self.iterator as u64 & 0xf) << 16
             | (self.at_entry as u64) << 20
+            | (self.single_stepped as u64) << 21
             | (self.site as u64) << 32
             | (self.target as u64) << 48
     }
@@ -192,10 +218,11 @@ impl Cookie {
     pub const fn decode(cookie: u64) -> Self {
         Self {
             kind: cookie as u8,
-            map: (cookie >> 8) as u8 & 0xf,
+            subject: (cookie >> 8) as u8 & 0xf,
             map_type: (cookie >> 12) as u8 & 0xf,
             iterator: (cookie >> 16) as u8 & 0xf,
             at_entry: (cookie >> 20) & 1 != 0,
+            single_stepped: (cookie >> 21) & 1 != 0,
             site: (cookie >> 32) as u16,
             target: (cookie >> 48) as u16,
         }
@@ -430,6 +457,7 @@ mod tests {
     #[test]
     fn records_have_no_padding() {
         assert_eq!(size_of::<Layout>(), 6 * 4);
+        assert_eq!(size_of::<Gate>(), 3 * 8);
         assert_eq!(size_of::<EventRecord>(), 9 * 8 + OP_FRAMES * 8);
         assert_eq!(size_of::<Touch>(), 5 * 8);
         assert_eq!(
@@ -454,6 +482,7 @@ mod tests {
     #[test]
     fn rings_have_powers_of_two() {
         assert!(WRITERS.is_power_of_two() && TOUCHES.is_power_of_two());
+        assert!(MARKS.is_power_of_two());
     }
 
     #[test]
@@ -461,19 +490,21 @@ mod tests {
         let cookies = [
             Cookie {
                 kind: Event::Grow as u8,
-                map: 1,
+                subject: 1,
                 map_type: 0,
                 iterator: NO_ARGUMENT,
                 at_entry: true,
+                single_stepped: false,
                 site: MAX_SITES as u16 - 1,
                 target: MAX_TARGETS as u16 - 1,
             },
             Cookie {
                 kind: 255,
-                map: NO_ARGUMENT,
+                subject: NO_ARGUMENT,
                 map_type: NO_ARGUMENT,
                 iterator: 6,
                 at_entry: false,
+                single_stepped: true,
                 site: u16::MAX,
                 target: u16::MAX,
             },

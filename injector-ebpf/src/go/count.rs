@@ -24,15 +24,18 @@ pub fn count(counter: Counter) {
     }
 }
 
-/// A hit of a probe, and the time that it has taken since `start` in
+/// A hit of a probe; returns the time that it has taken since `start`, both in
 /// nanoseconds.
 #[inline(always)]
-pub fn hit(site: u16, start: u64) {
+pub fn hit(site: u16, start: u64) -> u64 {
+    // SAFETY: a helper without preconditions.
+    let taken = unsafe { bpf_ktime_get_ns() } - start;
     if let Some(stats) = SITES.get_ptr_mut(u32::from(site)) {
         // SAFETY: a live map value; atomic as above.
         unsafe {
             atomic::add(&raw mut (*stats).hits, 1);
-            atomic::add(&raw mut (*stats).ns, bpf_ktime_get_ns() - start);
+            atomic::add(&raw mut (*stats).ns, taken);
         }
     }
+    taken
 }

@@ -25,17 +25,25 @@ mod atomic;
 #[cfg(target_arch = "bpf")]
 mod count;
 #[cfg(target_arch = "bpf")]
+mod exchange;
+#[cfg(target_arch = "bpf")]
 mod fatal;
+#[cfg(target_arch = "bpf")]
+mod gate;
 #[cfg(target_arch = "bpf")]
 mod goroutine;
 #[cfg(target_arch = "bpf")]
 mod history;
 #[cfg(target_arch = "bpf")]
-mod map_op;
-#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod overlap;
+#[cfg(target_arch = "bpf")]
+mod probe;
+#[cfg(target_arch = "bpf")]
 mod registers;
+#[cfg(target_arch = "bpf")]
+mod ring;
 #[cfg(target_arch = "bpf")]
 mod stack;
 #[cfg(target_arch = "bpf")]

@@ -5,7 +5,8 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_ebpf::go::{
-    EventRecord, FatalRecord, History, Layout, MAX_SITES, MAX_TARGETS, SiteStats, Stats,
+    EVENTS_BYTES, EventRecord, FatalRecord, Gate, History, Layout, MARKS as PLACES, MAX_SITES,
+    MAX_TARGETS, SiteStats, Stats,
 };
 
 /// A goroutine of a process. Their numbers are never used again.
@@ -26,6 +27,29 @@ pub struct MapKey {
     pub address: u64,
     /// The process.
     pub tgid: u64,
+}
+
+/// A goroutine that is in an operation on a map at this moment; both 0 for none.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Mark {
+    /// Its number, and above it the kind of its operation.
+    pub goroutine: u64,
+    /// The map.
+    pub map: u64,
+}
+
+/// Marks of one place. Reads of one map can overlap each other, and only one of
+/// them is marked.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Marks {
+    /// One that writes.
+    pub writer: Mark,
+    /// One that reads or iterates.
+    pub reader: Mark,
+    /// Nothing: a cache line each.
+    pub unused: [u64; 4],
 }
 
 /// The Go programs that are traced, by [`injector_ebpf::go::Cookie::target`].
@@ -52,6 +76,19 @@ pub static EMPTY: Array<FatalRecord> = Array::with_max_entries(1, 0);
 #[map]
 pub static SITES: PerCpuArray<SiteStats> = PerCpuArray::with_max_entries(MAX_SITES, 0);
 
+/// Who is in a map at this moment. Two maps that come to the same place hide each
+/// other's overlaps: with some hundred in use at the same instant, few do.
+#[map]
+pub static MARKS: Array<Marks> = Array::with_max_entries(PLACES, 0);
+
+/// What the budget allows, from userspace.
+#[map]
+pub static GATE: Array<Gate> = Array::with_max_entries(1, 0);
+
+/// What all probes that are governed have cost, in nanoseconds.
+#[map]
+pub static SPENT: Array<u64> = Array::with_max_entries(1, 0);
+
 /// Counters, one set per CPU.
 #[map]
 pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
@@ -60,3 +97,8 @@ pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 /// same map in use. 256 KiB hold 64 of them, for 16 programs.
 #[map]
 pub static FATALS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);
+
+/// Events. Saturated, a thread of a Go program makes some 400,000 a second, of
+/// 160 bytes each: 8 MiB hold what four such threads make in 30 ms.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);

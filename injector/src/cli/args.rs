@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use crate::{
     daemon::Format,
     kernel::{HookChoice, engine::EngineChoice},
-    plan::{self, Bytes, Delay, Malformed, Over, Peer, Probability, Protocols, When},
+    plan::{self, Bytes, CpuShare, Delay, Malformed, Over, Peer, Probability, Protocols, When},
     target::selector::{CommPattern, EnvCondition},
 };
 use injector_ebpf::Operation;
@@ -61,11 +61,21 @@ EXIT STATUS:
 
 const MAPS_OVERHEAD: &str = "\
 OVERHEAD:
-  Every map operation of the program is probed, all the time: there is no budget
-  yet that keeps the cost down. An operation costs the program about 3 us more:
-  10,000 a second cost 3 % of a CPU, 100,000 a third of one. A program that does
-  nothing else than map operations gets many times slower.
-  Other programs pay nothing. Probes go away when injector ends or dies.";
+  An operation that is traced costs the program 2 to 3 us more: 10,000 a second
+  cost 2 or 3 % of a CPU. --budget is what all may cost. What fits is traced all
+  the time: locks that are waited for, then writes, then the rest, the cheapest
+  functions first. What does not fit is traced in windows of 50 ms to 1 s, as often
+  as the budget allows; a function so hot that one window would use up ten seconds
+  of budget is not traced. The cost is measured: hits by the price of a trap, which
+  is measured at the start, and the time in the kernel programs. At the start two
+  seconds of the budget can be spent at once; beyond that, a burst can cost about
+  100 ms of CPU more than it should, which is saved again afterwards. The summary
+  says what it was, and in which share of the time each operation was seen.
+  Fatal errors are always seen. --budget none (or 100% and more) traces everything
+  all the time: a program that does nothing else than map operations gets many
+  times slower.
+  injector's own CPU time is not part of the budget. Other programs pay nothing.
+  Probes go away when injector ends or dies.";
 
 /// Delays, fails or flags the network sends of chosen processes, and shows what
 /// it did.
@@ -144,6 +154,10 @@ pub struct Maps {
     /// End after this time.
     #[arg(long, value_parser = plan::duration::parse, value_name = "TIME")]
     pub duration: Option<Duration>,
+    /// What tracing may cost the program, as a share of one CPU; none: whatever it
+    /// costs.
+    #[arg(long, value_name = "PERCENT", default_value = "3%")]
+    pub budget: CpuShare,
     /// Write a file here for each fatal error, too.
     #[arg(long, value_name = "DIR")]
     pub fatal_dir: Option<PathBuf>,

@@ -25,6 +25,7 @@ pub fn run(flags: Maps) -> Result<u8> {
         program,
         host,
         duration: flags.duration,
+        budget: flags.budget,
         fatal_dir: flags.fatal_dir,
         format: flags.output,
     }))?;

@@ -8,6 +8,8 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 
 /// Significant digits of a percentile.
 const DIGITS: u8 = 3;
+/// The same where many distributions are kept.
+const COARSE_DIGITS: u8 = 1;
 
 /// Rows of the logarithmic scale: zero, then 1, 2, 5 in each of thirteen
 /// decades, from 1 ns to more than 5000 s.
@@ -33,7 +35,8 @@ const fn edges() -> [u64; ROWS] {
 /// Times in nanoseconds: percentiles to three digits, least, greatest, mean and
 /// the counts of a logarithmic scale exactly.
 ///
-/// Takes 264 KiB whatever is recorded, because the histogram never grows.
+/// Takes 264 KiB, or 5 KiB if it is coarse, whatever is recorded, because the
+/// histogram never grows.
 #[derive(Clone, Debug)]
 pub struct Times {
     histogram: Histogram<u64>,
@@ -47,8 +50,19 @@ pub struct Times {
 
 impl Default for Times {
     fn default() -> Self {
+        Self::with_digits(DIGITS)
+    }
+}
+
+impl Times {
+    /// With percentiles to one digit only.
+    pub fn coarse() -> Self {
+        Self::with_digits(COARSE_DIGITS)
+    }
+
+    fn with_digits(digits: u8) -> Self {
         Self {
-            histogram: Histogram::new_with_bounds(1, LONGEST_NS, DIGITS)
+            histogram: Histogram::new_with_bounds(1, LONGEST_NS, digits)
                 .expect("constant bounds are valid"),
             rows: [0; ROWS],
             sum: 0,
@@ -56,9 +70,7 @@ impl Default for Times {
             max: 0,
         }
     }
-}
 
-impl Times {
     /// Adds one time.
     pub fn record(&mut self, ns: u64) {
         self.histogram.saturating_record(ns);
@@ -133,8 +145,9 @@ mod tests {
 
     #[test]
     fn the_documented_size_is_right() {
-        let cells = Times::default().histogram.distinct_values();
-        assert_eq!(cells * size_of::<u64>(), 264 * 1024);
+        let bytes = |times: Times| times.histogram.distinct_values() * size_of::<u64>();
+        assert_eq!(bytes(Times::default()), 264 * 1024);
+        assert_eq!(bytes(Times::coarse()).div_ceil(1024), 5);
     }
 
     #[test]

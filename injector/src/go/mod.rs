@@ -38,4 +38,5 @@ pub use packages::{Callers, Pattern};
 pub use pclntab::Frame;
 pub use probes::{Subject, group};
 pub use program::{Placement, Program, Sited};
+pub use site::Method;
 pub use tracing::{Attachment, NotTraceable, Tracing};

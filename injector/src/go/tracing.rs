@@ -9,6 +9,7 @@ use super::{
     maps::MapKind,
     probes::{Place, Probe, Subject},
     program::{Placement, Program},
+    site::Method,
 };
 
 /// It is a Go program, and too little is known of it.
@@ -29,6 +30,8 @@ pub struct Attachment {
     pub probe: &'static Probe,
     /// Offset in the program's file, in bytes.
     pub offset: u64,
+    /// How the kernel goes on after a hit.
+    pub method: Method,
     /// What its hits are known by.
     pub cookie: Cookie,
 }
@@ -36,19 +39,27 @@ pub struct Attachment {
 /// What traces a program's maps.
 #[derive(Clone, Debug)]
 pub struct Tracing {
+    /// Index into the kernel's table of programs.
+    pub target: u16,
     /// Where the runtime keeps what.
     pub layout: Layout,
-    /// Probes on operations.
-    pub map_ops: Vec<Attachment>,
     /// Probes on fatal errors.
     pub fatals: Vec<Attachment>,
+    /// All others.
+    pub events: Vec<Attachment>,
     /// Functions that should be probed and are not, with the reason.
     pub left_out: Vec<(&'static str, &'static str)>,
 }
 
 impl Tracing {
-    /// For the program of a process, which is `target` in the kernel's table.
-    pub fn of(program: &Program, pid: u32, target: u16) -> Result<Self, NotTraceable> {
+    /// For the program of a process, which is `target` in the kernel's table;
+    /// its probes are numbered from `first_site` on.
+    pub fn of(
+        program: &Program,
+        pid: u32,
+        target: u16,
+        first_site: u16,
+    ) -> Result<Self, NotTraceable> {
         let refuse = |why: String| NotTraceable {
             program: program.image().name.clone(),
             version: program
@@ -67,6 +78,7 @@ impl Tracing {
             None => return Err(refuse("it has no maps".to_owned())),
         };
         let mut tracing = Self {
+            target,
             layout: Layout {
                 tgid: pid,
                 goroutine_id: field(Field::GoroutineId)?,
@@ -75,48 +87,54 @@ impl Tracing {
                 iterator_map: field(iterator_map)?,
                 reserved: 0,
             },
-            map_ops: Vec::new(),
             fatals: Vec::new(),
+            events: Vec::new(),
             left_out: Vec::new(),
         };
         for sited in &program.sites {
             let probe = sited.probe;
-            let fatal = matches!(probe.event, Event::Fatal | Event::Throw);
-            if !fatal && !probe.event.is_map_op() {
-                continue;
-            }
-            let offset = match &sited.at {
-                Placement::Site { offset, .. } => *offset,
+            let (offset, method) = match &sited.at {
+                Placement::Site { offset, site, .. } => (*offset, site.method),
                 Placement::Nowhere(why) => {
                     tracing.left_out.push((probe.function, why));
                     continue;
                 }
             };
-            let site = tracing.map_ops.len() + tracing.fatals.len();
-            let attachment = Attachment {
+            let site = first_site + (tracing.fatals.len() + tracing.events.len()) as u16;
+            let list = if matches!(probe.event, Event::Fatal | Event::Throw) {
+                &mut tracing.fatals
+            } else {
+                &mut tracing.events
+            };
+            list.push(Attachment {
                 probe,
                 offset,
-                cookie: cookie(probe, site as u16, target),
-            };
-            if fatal {
-                tracing.fatals.push(attachment);
-            } else {
-                tracing.map_ops.push(attachment);
-            }
+                method,
+                cookie: Cookie {
+                    single_stepped: method == Method::SingleStepped,
+                    ..cookie(probe, site, target)
+                },
+            });
         }
-        if tracing.map_ops.is_empty() {
+        if !tracing.events.iter().any(|it| it.probe.event.is_map_op()) {
             return Err(refuse("none of its map functions can be probed".to_owned()));
         }
         Ok(tracing)
+    }
+
+    /// How many probes there are.
+    pub fn sites(&self) -> u16 {
+        (self.fatals.len() + self.events.len()) as u16
     }
 }
 
 fn cookie(probe: &Probe, site: u16, target: u16) -> Cookie {
     // Functions of the runtime are f(type, map, …), methods of the map
     // (map).f(type, …), and those of its tables (table).f(type, map, …).
-    let (map, map_type) = match probe.subject {
-        Subject::Argument(map @ 1) => (map, 0),
-        Subject::Argument(map @ (0 | 2)) => (map, 1),
+    let (subject, map_type) = match probe.subject {
+        Subject::Argument(map @ 1) if probe.event.is_map_op() => (map, 0),
+        Subject::Argument(map) if probe.event.is_map_op() => (map, 1),
+        Subject::Argument(subject) => (subject, NO_ARGUMENT),
         _ => (NO_ARGUMENT, NO_ARGUMENT),
     };
     let iterator = match (probe.event, probe.subject) {
@@ -127,10 +145,11 @@ fn cookie(probe: &Probe, site: u16, target: u16) -> Cookie {
     };
     Cookie {
         kind: probe.event as u8,
-        map,
+        subject,
         map_type,
         iterator,
         at_entry: matches!(probe.place, Place::Entry | Place::Returns),
+        single_stepped: false,
         site,
         target,
     }
@@ -152,7 +171,7 @@ mod tests {
     fn arguments_are_where_go_puts_them() {
         let arguments = |function| {
             let cookie = of(function);
-            (cookie.map, cookie.map_type, cookie.iterator)
+            (cookie.subject, cookie.map_type, cookie.iterator)
         };
         assert_eq!(arguments("runtime.mapassign_faststr"), (1, 0, NO_ARGUMENT));
         assert_eq!(arguments("runtime.mapiterinit"), (1, 0, 2));
@@ -168,6 +187,9 @@ mod tests {
             arguments("internal/runtime/maps.(*table).split"),
             (2, 1, NO_ARGUMENT)
         );
+        let (none, lock) = (NO_ARGUMENT, "internal/sync.(*Mutex).lockSlow");
+        assert_eq!(arguments(lock), (0, none, none));
+        assert_eq!(arguments("runtime.gcStart"), (none, none, none));
     }
 
     #[test]
@@ -175,7 +197,7 @@ mod tests {
         for probe in TABLE.iter().filter(|probe| probe.event.is_map_op()) {
             let cookie = cookie(probe, 0, 0);
             assert!(
-                cookie.map != NO_ARGUMENT || cookie.iterator != NO_ARGUMENT,
+                cookie.subject != NO_ARGUMENT || cookie.iterator != NO_ARGUMENT,
                 "{}",
                 probe.function
             );

@@ -14,6 +14,7 @@ pub mod mounts;
 mod offsets;
 pub mod sleep;
 pub mod tracer;
+pub mod trap;
 pub mod uprobes;
 
 use std::{

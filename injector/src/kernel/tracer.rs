@@ -6,11 +6,12 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, PerCpuArray, RingBuf},
 };
-use injector_ebpf::go::{Counter, Layout, SiteStats, Stats};
+use injector_ebpf::go::{Counter, Gate, Layout, SiteStats, Stats};
 
 use super::{
     host::Host,
     take,
+    trap::{self, Traps},
     uprobes::{self, Link, Place, Program, Programs},
 };
 use crate::go::{self, Attachment, Tracing};
@@ -22,19 +23,15 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/in
 pub struct Tracer {
     ebpf: Ebpf,
     version: (u32, u32),
-    map_op: Program,
+    event: Program,
     fatal: Program,
+    nothing: Program,
     layouts: Array<MapData, Layout>,
     sites: PerCpuArray<MapData, SiteStats>,
     stats: PerCpuArray<MapData, Stats>,
-}
-
-/// What is attached to one process. Dropping it takes all probes away, first
-/// those that are hit often.
-#[derive(Debug)]
-pub struct Attached {
-    _map_ops: Option<Link>,
-    _fatals: Option<Link>,
+    gate: Array<MapData, Gate>,
+    spent: Array<MapData, u64>,
+    allowed_ns: u64,
 }
 
 impl Tracer {
@@ -46,11 +43,15 @@ impl Tracer {
         )?;
         let programs = Programs::of(OBJECT, &ebpf)?;
         Ok(Self {
-            map_op: programs.load("go_map_op")?,
+            event: programs.load("go_event")?,
             fatal: programs.load("go_fatal")?,
+            nothing: programs.load("go_nothing")?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
             sites: PerCpuArray::try_from(take(&mut ebpf, "SITES")?)?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?,
+            gate: Array::try_from(take(&mut ebpf, "GATE")?)?,
+            spent: Array::try_from(take(&mut ebpf, "SPENT")?)?,
+            allowed_ns: u64::MAX,
             version: host.version,
             ebpf,
         })
@@ -61,32 +62,72 @@ impl Tracer {
         Ok(RingBuf::try_from(take(&mut self.ebpf, "FATALS")?)?)
     }
 
-    /// Puts the probes into a program; fatal errors first, so that none is
-    /// missed.
+    /// The ring of events; can be taken once.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(RingBuf::try_from(take(&mut self.ebpf, "EVENTS")?)?)
+    }
+
+    /// Tells the kernel side of a program, before any probe is put into it.
+    pub fn add_target(&mut self, tracing: &Tracing) -> Result<()> {
+        let target = u32::from(tracing.target);
+        let set = self.layouts.set(target, tracing.layout, 0);
+        set.context("cannot write the layout to the kernel")
+    }
+
+    /// Puts the probes on fatal errors into a program.
+    pub fn attach_fatals(&self, program: &go::Program, tracing: &Tracing) -> Result<Link> {
+        let fatals: Vec<&Attachment> = tracing.fatals.iter().collect();
+        self.put(&self.fatal, program, tracing, &fatals)
+    }
+
+    /// Puts other probes into it.
     pub fn attach(
-        &mut self,
+        &self,
         program: &go::Program,
-        target: u16,
         tracing: &Tracing,
-    ) -> Result<Attached> {
-        self.layouts
-            .set(u32::from(target), tracing.layout, 0)
-            .context("cannot write the layout to the kernel")?;
-        let attach = |with: &Program, attachments: &[Attachment]| {
-            if attachments.is_empty() {
-                return Ok(None);
-            }
-            let places: Vec<Place> = attachments.iter().map(place).collect();
-            let image = program.image();
-            let pid = tracing.layout.tgid;
-            with.attach(image.file(), &image.name, pid, self.version, &places)
-                .map(Some)
+        probes: &[&Attachment],
+    ) -> Result<Link> {
+        self.put(&self.event, program, tracing, probes)
+    }
+
+    fn put(
+        &self,
+        with: &Program,
+        program: &go::Program,
+        tracing: &Tracing,
+        probes: &[&Attachment],
+    ) -> Result<Link> {
+        let places: Vec<Place> = probes.iter().map(|it| place(it)).collect();
+        let image = program.image();
+        let pid = tracing.layout.tgid;
+        Ok(with.attach(image.file(), &image.name, pid, self.version, &places)?)
+    }
+
+    /// Measures what a trap costs.
+    pub fn measure_traps(&self) -> Result<Traps> {
+        trap::measure(&self.nothing, self.version)
+    }
+
+    /// Allows hits to cost this much more from now on, in nanoseconds.
+    pub fn allow(&mut self, allowance_ns: f64, traps: Traps) -> Result<()> {
+        let gate = Gate {
+            allowed_ns: self.spent()?.saturating_add(allowance_ns as u64),
+            trap_ns: [traps.emulated_ns, traps.single_stepped_ns],
         };
-        let fatals = attach(&self.fatal, &tracing.fatals)?;
-        Ok(Attached {
-            _map_ops: attach(&self.map_op, &tracing.map_ops)?,
-            _fatals: fatals,
-        })
+        let set = self.gate.set(0, gate, 0);
+        set.context("cannot write the budget to the kernel")?;
+        self.allowed_ns = gate.allowed_ns;
+        Ok(())
+    }
+
+    /// Whether all that was allowed is spent.
+    pub fn is_gate_shut(&self) -> Result<bool> {
+        Ok(self.spent()? >= self.allowed_ns)
+    }
+
+    fn spent(&self) -> Result<u64> {
+        let spent = self.spent.get(&0, 0);
+        spent.context("cannot read what the probes have cost")
     }
 
     /// Use of one probe, on all CPUs.

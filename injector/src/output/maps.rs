@@ -9,7 +9,12 @@ use std::{
 use injector_ebpf::go::{Counter, Event, SiteStats};
 use serde::Serialize;
 
-use super::{nanoseconds, text::Clean, units::Time};
+use super::{
+    budget::{self, Spent},
+    nanoseconds,
+    text::Clean,
+    units::Time,
+};
 
 /// What is told at the end.
 #[derive(Debug, Serialize)]
@@ -34,6 +39,9 @@ pub struct Summary {
     operations: Vec<Operation>,
     probes: Vec<Probe>,
     left_out: Vec<LeftOut>,
+    /// What it may cost and what it cost.
+    #[serde(flatten)]
+    pub spent: Spent,
     lost: Vec<Lost>,
 }
 
@@ -79,6 +87,7 @@ impl Summary {
             operations: Vec::new(),
             probes: Vec::new(),
             left_out: Vec::new(),
+            spent: Spent::default(),
             lost: Vec::new(),
         }
     }
@@ -159,6 +168,7 @@ fn page(summary: &Summary) -> String {
         summary.probes.len(),
         Time(summary.program_ns)
     );
+    budget::text(&mut page, &summary.spent);
     for operation in &summary.operations {
         let _ = writeln!(page, "  {:<14}{:>14}", operation.operation, operation.hits);
     }
@@ -173,7 +183,10 @@ fn page(summary: &Summary) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::documented, *};
+    use super::{
+        super::{budget::Seen, documented},
+        *,
+    };
 
     const HEADING: &str = "## The lines of `injector maps`: `maps_summary`\n";
 
@@ -188,6 +201,16 @@ mod tests {
         summary.add("runtime.mapaccess1", Some(Event::Access), used(100));
         summary.add("runtime.fatal", None, used(1));
         summary.leave_out("runtime.mapclear", "its first instruction cannot be probed");
+        summary.spent = Spent {
+            budget: Some(0.03),
+            cost: 0.01,
+            cost_ns: 20_000_000,
+            trap_ns: 600,
+            own_ns: 5_000_000,
+            windows: 1,
+            seen: vec![Seen::new(Event::Assign, 1.)],
+            ..Spent::default()
+        };
         summary.lose(&[0, 3, 0, 0, 0]);
         summary.fatals = 1;
         summary.ended(Duration::from_secs(2), "SIGINT".to_owned());
@@ -199,6 +222,8 @@ mod tests {
         let expected = "\
 process 4242 (/srv/order-api, go1.27.3) traced for 2s: SIGINT
 1 fatal errors; 116 hits of 4 probes, 81.2us in their programs, without the traps
+cost: 1 % of one CPU of 3 % asked for (20ms of hits with 600ns a trap); injector itself took 5ms; 1 windows
+every operation was seen
   assign                    15
   access                   100
 not probed: runtime.mapclear: its first instruction cannot be probed

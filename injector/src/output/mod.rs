@@ -3,6 +3,7 @@
 //! the caller can tell a closed pipe from a full disk.
 
 mod bars;
+pub mod budget;
 pub mod doctor;
 mod errno;
 pub mod fatal;

@@ -19,6 +19,7 @@ mod peer;
 mod probability;
 mod protocols;
 pub mod quantile;
+mod share;
 mod when;
 
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub use over::Over;
 pub use peer::Peer;
 pub use probability::Probability;
 pub use protocols::Protocols;
+pub use share::CpuShare;
 pub use when::When;
 
 /// A whole run.

@@ -1,11 +1,18 @@
 //! From the ring buffers to typed events, in the order in which the kernel side
 //! wrote them.
 
+mod ordered;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
-use injector_ebpf::{LifecycleEvent, SendRecord, SendStack, go::FatalRecord};
+use injector_ebpf::{
+    LifecycleEvent, SendRecord, SendStack,
+    go::{EventRecord, FatalRecord},
+};
+
+pub use ordered::{Ordered, SETTLED_NS};
 
 /// A plain record of the ABI that can be copied out of a ring buffer.
 ///
@@ -22,6 +29,8 @@ unsafe impl Record for SendStack {}
 unsafe impl Record for LifecycleEvent {}
 // SAFETY: see `injector_ebpf::go`, whose tests assert the layout.
 unsafe impl Record for FatalRecord {}
+// SAFETY: as above.
+unsafe impl Record for EventRecord {}
 
 /// The records of one ring buffer.
 pub struct Events<T> {

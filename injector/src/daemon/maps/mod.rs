@@ -1,4 +1,8 @@
-//! A run of `injector maps`: attach, wait for fatal errors, end.
+//! A run of `injector maps`: attach, tell what happens, end.
+
+mod governor;
+mod tracer;
+mod units;
 
 use std::{
     io::{self, Write as _, stdout},
@@ -8,7 +12,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use injector_ebpf::go::{Event, FatalRecord};
+use injector_ebpf::go::Event;
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -23,22 +31,16 @@ use super::{
 };
 use crate::{
     explain::fatal::Fatal,
-    go::{GoError, Loaded, Program, Tracing},
-    kernel::{
-        host::Host,
-        tracer::{Attached, Tracer},
-    },
+    go::{GoError, Program},
+    kernel::host::Host,
     output::{
+        budget::{Seen, Spent},
         fatal::{self, Report},
         maps::{self, Summary},
     },
-    stream::Events,
+    plan::CpuShare,
 };
-
-/// There is one target, so it is the first in the kernel's table.
-const TARGET: u16 = 0;
-/// Fatal errors that are read before something else gets its turn.
-const BATCH: usize = 16;
+use tracer::{MapTracer, News, Ready, Spending, Traced};
 
 /// What to do.
 pub struct Job {
@@ -50,6 +52,8 @@ pub struct Job {
     pub host: Host,
     /// When to end.
     pub duration: Option<Duration>,
+    /// What probes may cost.
+    pub budget: CpuShare,
     /// Where files for fatal errors go.
     pub fatal_dir: Option<PathBuf>,
     /// Output.
@@ -64,12 +68,7 @@ pub async fn run(job: Job) -> Result<Ending> {
 }
 
 struct Run {
-    pid: u32,
-    loaded: Loaded,
-    tracing: Tracing,
-    tracer: Tracer,
-    attached: Option<Attached>,
-    fatals: AsyncFd<Events<FatalRecord>>,
+    tracer: MapTracer,
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
     format: Format,
@@ -84,43 +83,22 @@ impl Run {
         let process = Pid::from_raw(pid as i32)
             .and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok())
             .ok_or(GoError::NoProcess(pid))?;
-        let tracing = Tracing::of(&job.program, pid, TARGET)?;
-        let loaded = Loaded::new(job.program, pid)?;
         if let Some(directory) = &job.fatal_dir {
             std::fs::create_dir_all(directory)
                 .with_context(|| format!("cannot make {}", directory.display()))?;
         }
-        let mut tracer = Tracer::load(&job.host)?;
-        let ring = Events::new(tracer.take_fatals()?);
-        // SAFETY: the ring and the pidfd own their descriptors, return the same
-        // ones each time, and are never taken out of the `AsyncFd`.
-        let (fatals, process) = unsafe {
-            (
-                AsyncFd::register_with_interest(ring, Interest::READABLE)?,
-                AsyncFd::register_with_interest(process, Interest::READABLE)?,
-            )
-        };
-        let attached = tracer.attach(loaded.program(), TARGET, &tracing)?;
-        let program = loaded.program();
-        let version = program.version.as_ref().map(ToString::to_string);
-        let summary = Summary::new(pid, program.image().name.clone(), version);
+        // SAFETY: it owns its descriptor, returns the same one each time, and is
+        // never taken out of the `AsyncFd`.
+        let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
+        let version = job.program.version.as_ref().map(ToString::to_string);
+        let summary = Summary::new(pid, job.program.image().name.clone(), version);
+        let tracer = MapTracer::start(&job.host, vec![(pid, job.program)], job.budget.cpus())?;
         let start = Instant::now();
-        eprintln!(
-            "injector: attached: {} probes on map operations, {} on fatal errors of process {pid}; \
-             every operation is traced, whatever it costs",
-            tracing.map_ops.len(),
-            tracing.fatals.len()
-        );
-        for (function, why) in &tracing.left_out {
-            eprintln!("injector: {function} is not probed: {why}");
+        for target in tracer.targets() {
+            announce(target);
         }
         Ok(Self {
-            pid,
-            loaded,
-            tracing,
             tracer,
-            attached: Some(attached),
-            fatals,
             process,
             fatal_dir: job.fatal_dir,
             format: job.format,
@@ -140,10 +118,13 @@ impl Run {
                 _ = interrupt.recv() => Ending::Signal("SIGINT"),
                 _ = terminate.recv() => Ending::Signal("SIGTERM"),
                 _ = hangup.recv() => Ending::Signal("SIGHUP"),
-                ready = self.fatals.readable() => {
-                    ready?.clear_ready();
-                    match self.report() {
-                        Ok(_) => continue,
+                ready = self.tracer.ready() => {
+                    let told = match ready? {
+                        Ready::Fatals => self.report(),
+                        Ready::Events => self.tracer.events(feed),
+                    };
+                    match told {
+                        Ok(()) => continue,
                         Err(error) => failed(error)?,
                     }
                 }
@@ -158,45 +139,40 @@ impl Run {
         }
     }
 
-    /// Reads the ring of fatal errors; how many there were.
-    fn report(&mut self) -> Result<usize> {
+    /// Tells of fatal errors.
+    fn report(&mut self) -> Result<()> {
         let Self {
-            fatals,
-            loaded,
+            tracer,
             fatal_dir,
             format,
             summary,
-            pid,
             ..
         } = self;
-        let minor = loaded.program().version.as_ref().map(|it| it.minor);
-        let mut reported = 0;
-        while fatals.get_mut().drain(BATCH, |record| {
-            let report = Report::new(&Fatal::new(record, minor), loaded);
+        tracer.fatals(|target, record| {
+            let minor = target.loaded.program().version.as_ref();
+            let minor = minor.map(|version| version.minor);
+            let report = Report::new(&Fatal::new(record, minor), &target.loaded);
             summary.fatals += 1;
-            reported += 1;
             // The file first: a closed output must not lose it.
             if let Some(directory) = fatal_dir {
                 let suffix = match format {
                     Format::Table => "txt",
                     Format::Json => "json",
                 };
-                let name = format!("fatal-{pid}-{}.{suffix}", summary.fatals);
+                let name = format!("fatal-{}-{}.{suffix}", target.pid, summary.fatals);
                 let path = fatal_file::write(directory, &name, |out| write(out, *format, &report))?;
                 eprintln!("injector: wrote {}", path.display());
             }
             let mut out = stdout().lock();
             write(&mut out, *format, &report)?;
             Ok(out.flush()?)
-        })? > 0
-        {}
-        Ok(reported)
+        })
     }
 
     /// Takes the probes away, reads what is left, and sums up.
     fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         let elapsed = self.start.elapsed();
-        drop(self.attached.take());
+        self.tracer.finish(feed)?;
         let ending = ending?;
         if ending == Ending::OutputClosed {
             return Ok(ending);
@@ -205,17 +181,20 @@ impl Run {
             return failed(error);
         }
         self.summary.ended(elapsed, ending.to_string());
-        let probes = self.tracing.map_ops.iter().map(|it| (it, true));
-        let fatals = self.tracing.fatals.iter().map(|it| (it, false));
-        for (attachment, is_op) in probes.chain(fatals) {
-            let cookie = attachment.cookie;
-            let used = self.tracer.site(cookie.site)?;
-            let operation = Event::from_number(cookie.kind).filter(|_| is_op);
-            self.summary.add(attachment.probe.function, operation, used);
+        for target in self.tracer.targets() {
+            let tracing = &target.tracing;
+            let events = tracing.events.iter().map(|it| (it, true));
+            let fatals = tracing.fatals.iter().map(|it| (it, false));
+            for (attachment, is_op) in events.chain(fatals) {
+                let used = self.tracer.site(attachment.cookie.site)?;
+                let event = Some(attachment.probe.event).filter(|_| is_op);
+                self.summary.add(attachment.probe.function, event, used);
+            }
+            for (function, why) in &tracing.left_out {
+                self.summary.leave_out(function, why);
+            }
         }
-        for (function, why) in &self.tracing.left_out {
-            self.summary.leave_out(function, why);
-        }
+        self.summary.spent = spent(self.tracer.spending());
         self.summary.lose(&self.tracer.counters()?);
         let mut out = stdout().lock();
         let written = match self.format {
@@ -226,6 +205,48 @@ impl Run {
             Err(error) => closed(error),
             Ok(()) => Ok(ending),
         }
+    }
+}
+
+/// Where events go from here.
+fn feed(_target: &Traced, _news: News<'_>) {}
+
+fn spent(spending: Spending) -> Spent {
+    let own = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
+        let times = usage.user_time() + usage.system_time();
+        times.num_microseconds() as u64 * 1000
+    });
+    Spent {
+        budget: spending.budget,
+        cost: spending.cost_ns as f64 / spending.elapsed_ns.max(1) as f64,
+        cost_ns: spending.cost_ns,
+        trap_ns: spending.traps.emulated_ns,
+        trap_single_stepped_ns: spending.traps.single_stepped_ns,
+        own_ns: own,
+        windows: spending.windows,
+        seen: spending
+            .seen
+            .into_iter()
+            .map(|(event, share)| Seen::new(event, share))
+            .collect(),
+        dropped: spending.dropped,
+    }
+}
+
+fn announce(target: &Traced) {
+    let tracing = &target.tracing;
+    let is_op = |event: Event| event.is_map_op();
+    let ops = tracing.events.iter().filter(|it| is_op(it.probe.event));
+    let ops = ops.count();
+    eprintln!(
+        "injector: attached: {ops} probes on map operations, {} on locks and the runtime, {} on \
+         fatal errors of process {}",
+        tracing.events.len() - ops,
+        tracing.fatals.len(),
+        target.pid
+    );
+    for (function, why) in &tracing.left_out {
+        eprintln!("injector: {function} is not probed: {why}");
     }
 }
 

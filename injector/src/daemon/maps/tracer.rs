@@ -1,0 +1,442 @@
+//! The map tracer as a part of a run: puts probes into Go programs as far as the
+//! budget goes, hands out what they tell, and takes them away.
+
+use std::{
+    collections::VecDeque,
+    io,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use anyhow::Result;
+use injector_ebpf::go::{Counter, Event, EventRecord, FatalRecord, SiteStats};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use super::{
+    governor::{Governor, Rank, Use, Wanted},
+    units::{self, Unit},
+};
+use crate::{
+    clock,
+    go::{Attachment, Loaded, Program, Tracing},
+    kernel::{host::Host, tracer::Tracer, trap::Traps, uprobes::Link},
+    stream::{Events, Ordered, SETTLED_NS},
+};
+
+/// How often the ring of events is looked at, and what probes have cost. The
+/// kernel side wakes us earlier when the ring fills up or the budget is spent.
+const POLL: Duration = Duration::from_millis(30);
+/// Events, and fatal errors, that are read before something else gets its turn.
+const EVENT_BATCH: usize = 65_536;
+const FATAL_BATCH: usize = 16;
+
+/// A process that is traced.
+pub struct Traced {
+    /// Its id.
+    pub pid: u32,
+    /// Its program, where the process has it.
+    pub loaded: Loaded,
+    /// Its probes.
+    pub tracing: Tracing,
+}
+
+/// What there is to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Fatal errors.
+    Fatals,
+    /// Events, perhaps.
+    Events,
+}
+
+/// What a traced process is known to have done.
+pub enum News<'a> {
+    /// This.
+    Event(&'a EventRecord),
+    /// Nothing but what was told, of these kinds of events, in this time.
+    Seen(&'a Slice),
+}
+
+/// A time in which all events of some kinds were seen, of one process.
+#[derive(Debug)]
+pub struct Slice {
+    /// The process, by its index.
+    target: usize,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub start_ns: u64,
+    /// The same.
+    pub end_ns: u64,
+    /// These kinds.
+    pub kinds: Vec<Event>,
+}
+
+/// What the tracer was allowed, and what it took.
+#[derive(Debug)]
+pub struct Spending {
+    /// Cores that probes may cost; none: any number.
+    pub budget: Option<f64>,
+    /// Since the start, in nanoseconds.
+    pub elapsed_ns: u64,
+    /// What probes have cost in this time, in nanoseconds of one core, by these
+    /// prices and the measured time in their programs.
+    pub cost_ns: u64,
+    /// Measured prices of traps.
+    pub traps: Traps,
+    /// Windows that were opened.
+    pub windows: u64,
+    /// Kinds of events, and in which share (0 to 1) of the time all of them were
+    /// seen.
+    pub seen: Vec<(Event, f64)>,
+    /// Functions that are too hot for any window.
+    pub dropped: Vec<&'static str>,
+}
+
+/// Probes that were attached in one step.
+struct Attached {
+    units: Vec<usize>,
+    since_ns: u64,
+    links: Vec<Link>,
+}
+
+/// The tracer of some processes.
+pub struct MapTracer {
+    kernel: Tracer,
+    targets: Vec<Traced>,
+    fatals: AsyncFd<Events<FatalRecord>>,
+    events: AsyncFd<Events<EventRecord>>,
+    ordered: Ordered,
+    poll: Interval,
+    /// They are never taken away before the end.
+    fatal_links: Vec<Link>,
+    units: Vec<Unit>,
+    attached: Vec<Attached>,
+    /// Links are closed in threads of their own: that waits for the kernel.
+    closing: Vec<JoinHandle<()>>,
+    used: Vec<Use>,
+    governor: Governor,
+    traps: Traps,
+    budget: Option<f64>,
+    start_ns: u64,
+    looked_ns: u64,
+    slices: VecDeque<Slice>,
+    seen_ns: [u64; Event::ALL.len()],
+}
+
+impl MapTracer {
+    /// Puts probes into all these processes, or into none. The budget is a number
+    /// of cores; none: whatever it costs.
+    pub fn start(host: &Host, programs: Vec<(u32, Program)>, budget: Option<f64>) -> Result<Self> {
+        let mut targets: Vec<Traced> = Vec::new();
+        let mut units = Vec::new();
+        let mut first_site = 0;
+        for (pid, program) in programs {
+            let index = targets.len();
+            let tracing = Tracing::of(&program, pid, index as u16, first_site)?;
+            first_site += tracing.sites();
+            units.extend(units::of(index, &tracing));
+            let loaded = Loaded::new(program, pid)?;
+            targets.push(Traced {
+                pid,
+                loaded,
+                tracing,
+            });
+        }
+        let mut kernel = Tracer::load(host)?;
+        let fatals = Events::new(kernel.take_fatals()?);
+        let events = Events::new(kernel.take_events()?);
+        // SAFETY: both rings own their descriptor, return the same one each
+        // time, and are never taken out of the `AsyncFd`.
+        let (fatals, events) = unsafe {
+            (
+                AsyncFd::register_with_interest(fatals, Interest::READABLE)?,
+                AsyncFd::register_with_interest(events, Interest::READABLE)?,
+            )
+        };
+        let traps = kernel.measure_traps()?;
+        let mut fatal_links = Vec::new();
+        for Traced {
+            loaded, tracing, ..
+        } in &targets
+        {
+            // Fatal errors first, so that none is missed.
+            kernel.add_target(tracing)?;
+            if !tracing.fatals.is_empty() {
+                fatal_links.push(kernel.attach_fatals(loaded.program(), tracing)?);
+            }
+        }
+        let mut poll = interval(POLL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now = clock::monotonic_ns();
+        let mut tracer = Self {
+            kernel,
+            targets,
+            fatals,
+            events,
+            ordered: Ordered::default(),
+            poll,
+            fatal_links,
+            attached: Vec::new(),
+            closing: Vec::new(),
+            used: vec![Use::default(); units.len()],
+            governor: Governor::new(budget, units.iter().map(|unit| unit.rank), now),
+            units,
+            traps,
+            budget,
+            start_ns: now,
+            looked_ns: now,
+            slices: VecDeque::new(),
+            seen_ns: [0; Event::ALL.len()],
+        };
+        tracer.look()?;
+        Ok(tracer)
+    }
+
+    /// The processes, in the order of [`EventRecord::target`].
+    pub fn targets(&self) -> &[Traced] {
+        &self.targets
+    }
+
+    /// Waits until there is something to read.
+    pub async fn ready(&mut self) -> io::Result<Ready> {
+        tokio::select! {
+            biased;
+            ready = self.fatals.readable() => {
+                ready?.clear_ready();
+                Ok(Ready::Fatals)
+            }
+            ready = self.events.readable() => {
+                ready?.clear_ready();
+                Ok(Ready::Events)
+            }
+            _ = self.poll.tick() => Ok(Ready::Events),
+        }
+    }
+
+    /// Hands out fatal errors.
+    pub fn fatals(
+        &mut self,
+        mut each: impl FnMut(&Traced, &FatalRecord) -> Result<()>,
+    ) -> Result<()> {
+        let targets = &self.targets;
+        let mut handle = |record: &FatalRecord| match targets.get(usize::from(record.target)) {
+            Some(target) => each(target, record),
+            None => Ok(()),
+        };
+        while self.fatals.get_mut().drain(FATAL_BATCH, &mut handle)? > 0 {}
+        Ok(())
+    }
+
+    /// Looks at what the probes have cost, opens and closes windows, and hands out
+    /// what has happened, in the order of time; the last milliseconds wait for the
+    /// next time.
+    pub fn events(&mut self, each: impl FnMut(&Traced, News<'_>)) -> Result<()> {
+        self.look()?;
+        let settled = clock::monotonic_ns().saturating_sub(SETTLED_NS);
+        self.drain(EVENT_BATCH)?;
+        self.hand_out(settled, each);
+        Ok(())
+    }
+
+    fn drain(&mut self, limit: usize) -> Result<usize> {
+        let ordered = &mut self.ordered;
+        self.events.get_mut().drain(limit, |event| {
+            ordered.push(*event);
+            Ok(())
+        })
+    }
+
+    fn hand_out(&mut self, until_ns: u64, mut each: impl FnMut(&Traced, News<'_>)) {
+        for event in self.ordered.until(until_ns) {
+            if let Some(target) = self.targets.get(usize::from(event.target)) {
+                each(target, News::Event(&event));
+            }
+        }
+        while let Some(slice) = self.slices.pop_front_if(|slice| slice.end_ns < until_ns) {
+            each(&self.targets[slice.target], News::Seen(&slice));
+        }
+    }
+
+    /// Takes all probes away and hands out what is left.
+    pub fn finish(&mut self, each: impl FnMut(&Traced, News<'_>)) -> Result<()> {
+        let now = clock::monotonic_ns();
+        self.account(now)?;
+        for index in (0..self.attached.len()).rev() {
+            self.close(index, now);
+        }
+        self.fatal_links.clear();
+        for closing in self.closing.drain(..) {
+            let _ = closing.join();
+        }
+        while self.drain(EVENT_BATCH)? > 0 {}
+        self.hand_out(u64::MAX, each);
+        Ok(())
+    }
+
+    /// Looks at what the probes have cost, and does what the governor wants.
+    fn look(&mut self) -> Result<()> {
+        let now = clock::monotonic_ns();
+        let gated = self.account(now)?;
+        self.closing.retain(|thread| !thread.is_finished());
+        let is_closing = !self.closing.is_empty();
+        self.governor.look(now, &self.used, gated, is_closing);
+        self.kernel
+            .allow(self.governor.allowance_ns(), self.traps)?;
+        let wanted: Vec<Wanted> = self.governor.wanted().collect();
+        for index in (0..self.attached.len()).rev() {
+            let units = &self.attached[index].units;
+            if units.iter().any(|unit| wanted[*unit] == Wanted::Off) {
+                self.close(index, now);
+            }
+        }
+        // A probe that is still being taken away would tell everything twice.
+        if self.closing.is_empty() {
+            // What is rare stays when the rest of what was to stay does not.
+            for (kind, rare) in [
+                (Wanted::Steady, true),
+                (Wanted::Steady, false),
+                (Wanted::Window, false),
+            ] {
+                let opened = self.open(|unit| {
+                    wanted[unit] == kind && (self.units[unit].rank == Rank::Rare) == rare
+                })?;
+                self.attached.extend(opened);
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches some units, but for those that are attached.
+    fn open(&self, which: impl Fn(usize) -> bool) -> Result<Option<Attached>> {
+        let is_attached = |unit| self.attached.iter().any(|it| it.units.contains(&unit));
+        let units: Vec<usize> = (0..self.units.len())
+            .filter(|unit| which(*unit) && !is_attached(*unit))
+            .collect();
+        let mut links = Vec::new();
+        for (index, target) in self.targets.iter().enumerate() {
+            let units = units.iter().map(|unit| &self.units[*unit]);
+            let probes: Vec<&Attachment> = units
+                .filter(|unit| unit.target == index)
+                .flat_map(|unit| &unit.probes)
+                .collect();
+            if !probes.is_empty() {
+                let (program, tracing) = (target.loaded.program(), &target.tracing);
+                links.push(self.kernel.attach(program, tracing, &probes)?);
+            }
+        }
+        Ok((!links.is_empty()).then(|| Attached {
+            units,
+            since_ns: clock::monotonic_ns(),
+            links,
+        }))
+    }
+
+    fn close(&mut self, index: usize, now: u64) {
+        let attached = self.attached.swap_remove(index);
+        debug_assert!(attached.since_ns <= now);
+        for link in attached.links {
+            self.closing.push(thread::spawn(move || drop(link)));
+        }
+    }
+
+    /// Takes in what the probes have cost; whether the allowance was spent.
+    fn account(&mut self, now: u64) -> Result<bool> {
+        let gated = self.kernel.is_gate_shut()?;
+        let looked = std::mem::replace(&mut self.looked_ns, now);
+        let mut since = vec![u64::MAX; self.units.len()];
+        for attached in &self.attached {
+            for unit in &attached.units {
+                since[*unit] = attached.since_ns;
+                self.used[*unit].attached_ns += now - attached.since_ns.max(looked);
+            }
+        }
+        for (unit, used) in self.units.iter().zip(&mut self.used) {
+            used.cost_ns = 0.;
+            for probe in &unit.probes {
+                let site = self.kernel.site(probe.cookie.site)?;
+                used.cost_ns += units::cost(probe, site, self.traps);
+            }
+        }
+        if !gated {
+            self.slice(looked, now, &since);
+        }
+        Ok(gated)
+    }
+
+    /// Notes which kinds of events were seen in full.
+    fn slice(&mut self, start_ns: u64, end_ns: u64, since: &[u64]) {
+        for target in 0..self.targets.len() {
+            let (mut seen, mut missed) = (Vec::new(), Vec::new());
+            let units = self.units.iter().zip(since);
+            for (unit, since) in units.filter(|(unit, _)| unit.target == target) {
+                let kinds = unit.probes.iter().map(|probe| probe.probe.event);
+                if *since <= start_ns {
+                    seen.extend(kinds);
+                } else {
+                    missed.extend(kinds);
+                }
+            }
+            let mut kinds: Vec<Event> = Vec::new();
+            for kind in seen {
+                if !missed.contains(&kind) && !kinds.contains(&kind) {
+                    kinds.push(kind);
+                }
+            }
+            for kind in &kinds {
+                self.seen_ns[*kind as usize] += end_ns - start_ns;
+            }
+            if !kinds.is_empty() {
+                self.slices.push_back(Slice {
+                    target,
+                    start_ns,
+                    end_ns,
+                    kinds,
+                });
+            }
+        }
+    }
+
+    /// Use of one probe.
+    pub fn site(&self, site: u16) -> Result<SiteStats> {
+        self.kernel.site(site)
+    }
+
+    /// The counters of the kernel side, in the order of [`Counter::ALL`].
+    pub fn counters(&self) -> Result<[u64; Counter::ALL.len()]> {
+        self.kernel.counters()
+    }
+
+    /// What was asked for and what came of it.
+    pub fn spending(&self) -> Spending {
+        let elapsed_ns = self.looked_ns - self.start_ns;
+        let processes = self.targets.len().max(1) as u64;
+        let mut kinds = Vec::new();
+        for unit in &self.units {
+            for probe in &unit.probes {
+                let event = probe.probe.event;
+                if !kinds.contains(&event) {
+                    kinds.push(event);
+                }
+            }
+        }
+        let share = |ns: u64| ns as f64 / (elapsed_ns * processes).max(1) as f64;
+        let dropped = self.units.iter().enumerate();
+        let dropped = dropped.filter(|(unit, _)| self.governor.is_dropped(*unit));
+        Spending {
+            budget: self.budget,
+            elapsed_ns,
+            cost_ns: self.used.iter().map(|used| used.cost_ns).sum::<f64>() as u64,
+            traps: self.traps,
+            windows: self.governor.windows(),
+            seen: kinds
+                .into_iter()
+                .map(|kind| (kind, share(self.seen_ns[kind as usize])))
+                .collect(),
+            dropped: dropped
+                .flat_map(|(_, unit)| unit.probes.iter().map(|probe| probe.probe.function))
+                .collect(),
+        }
+    }
+}

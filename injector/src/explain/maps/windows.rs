@@ -1,0 +1,54 @@
+//! When which kinds of events were seen.
+
+use injector_ebpf::go::Event;
+
+/// A set of kinds of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(u64);
+
+impl Kinds {
+    /// Adds one.
+    #[must_use]
+    pub const fn with(self, kind: Event) -> Self {
+        Self(self.0 | 1 << kind as u8)
+    }
+
+    /// Whether it is in it.
+    pub const fn has(self, kind: Event) -> bool {
+        self.0 >> kind as u8 & 1 != 0
+    }
+}
+
+impl FromIterator<Event> for Kinds {
+    fn from_iter<I: IntoIterator<Item = Event>>(kinds: I) -> Self {
+        kinds.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
+/// For how long each kind of event was seen. Windows of one kind do not
+/// overlap: of those that do, the time counts once.
+#[derive(Debug, Default)]
+pub struct Windows {
+    seen_ns: [u64; Event::ALL.len()],
+    end_ns: [u64; Event::ALL.len()],
+}
+
+impl Windows {
+    /// These kinds were seen from `start_ns` to `end_ns`. Windows come in the
+    /// order in which they end.
+    pub fn add(&mut self, start_ns: u64, end_ns: u64, kinds: Kinds) {
+        for (kind, ..) in Event::ALL {
+            if kinds.has(*kind) {
+                let kind = *kind as usize;
+                let start = start_ns.max(self.end_ns[kind]);
+                self.seen_ns[kind] += end_ns.saturating_sub(start);
+                self.end_ns[kind] = end_ns.max(self.end_ns[kind]);
+            }
+        }
+    }
+
+    /// For how long this kind was seen, in nanoseconds.
+    pub fn seen_ns(&self, kind: Event) -> u64 {
+        self.seen_ns[kind as usize]
+    }
+}
