@@ -310,8 +310,7 @@ impl Trace {
         let risks = self.risks();
         let shards = self.shards();
         let mut all: Vec<_> = self
-            .maps
-            .iter()
+            .shown_maps()
             .map(|(address, map)| (self.rank(map), address, map))
             .collect();
         all.sort_unstable_by_key(|(rank, address, _)| Reverse((*rank, *address)));
@@ -384,7 +383,7 @@ impl Trace {
 
     /// The `sync.Map`s, those that were used most first, at most `limit`.
     pub fn sync_maps(&self, limit: usize) -> Vec<SyncView> {
-        let mut all: Vec<_> = self.sync_maps.iter().collect();
+        let mut all: Vec<_> = self.shown_sync_maps().collect();
         all.sort_unstable_by_key(|(address, map)| Reverse((map.ops.all(), *address)));
         all.truncate(limit);
         let view = |(address, map): (u64, &super::sync_map::SyncMap)| SyncView {
@@ -420,8 +419,7 @@ impl Trace {
     /// Locks that somebody waits or waited for, longest first, at most `limit`.
     pub fn locks(&self, limit: usize) -> Vec<LockView> {
         let mut all: Vec<_> = self
-            .locks
-            .iter()
+            .shown_locks()
             .map(|(address, lock)| (contended(lock.waits(), lock.open), address, lock))
             .filter(|(rank, ..)| *rank > 0)
             .collect();
@@ -516,7 +514,7 @@ impl Trace {
         }
         let shards = self.shards();
         let mut sums: HashMap<String, Sum> = HashMap::new();
-        for (_, map) in self.maps.iter() {
+        for (_, map) in self.shown_maps() {
             let Some((lock, ..)) = self.guard(map) else {
                 continue;
             };
@@ -554,7 +552,7 @@ impl Trace {
                 arrangement(name, sum_of.maps, locks, sum_of.ops, waits)
             })
             .collect();
-        let sync_maps: Vec<_> = self.sync_maps.iter().collect();
+        let sync_maps: Vec<_> = self.shown_sync_maps().collect();
         if !sync_maps.is_empty() {
             let inside = self
                 .locks
