@@ -31,14 +31,13 @@ impl Trace {
     /// What is concluded so far, worst first.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings: Vec<_> = self
-            .maps
-            .iter()
+            .shown_maps()
             .flat_map(|(address, map)| self.of_map(address, map))
             .collect();
-        let sync_maps = self.sync_maps.iter();
+        let sync_maps = self.shown_sync_maps();
         findings.extend(sync_maps.filter_map(|(address, map)| self.range_missed(address, map)));
         let open = self.open_waits();
-        let locks = self.locks.iter();
+        let locks = self.shown_locks();
         findings.extend(locks.filter_map(|(address, lock)| {
             self.contention(address, lock, open.get(&address).copied())
         }));

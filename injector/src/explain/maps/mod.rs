@@ -16,6 +16,7 @@ mod gc;
 mod goroutine;
 mod lock;
 mod map;
+mod shown;
 mod symbols;
 mod sync_map;
 mod table;

@@ -320,8 +320,7 @@ impl Trace {
         let risks = self.risks();
         let shards = self.shards();
         let mut all: Vec<_> = self
-            .maps
-            .iter()
+            .shown_maps()
             .map(|(address, map)| (self.rank(map), address, map))
             .collect();
         all.sort_unstable_by_key(|(rank, address, _)| Reverse((*rank, *address)));
@@ -394,7 +393,7 @@ impl Trace {
 
     /// The `sync.Map`s, those that were used most first, at most `limit`.
     pub fn sync_maps(&self, limit: usize) -> Vec<SyncView> {
-        let mut all: Vec<_> = self.sync_maps.iter().collect();
+        let mut all: Vec<_> = self.shown_sync_maps().collect();
         all.sort_unstable_by_key(|(address, map)| Reverse((map.ops.all(), *address)));
         all.truncate(limit);
         let view = |(address, map): (u64, &super::sync_map::SyncMap)| SyncView {
@@ -430,8 +429,7 @@ impl Trace {
     /// Locks that somebody waits or waited for, longest first, at most `limit`.
     pub fn locks(&self, limit: usize) -> Vec<LockView> {
         let mut all: Vec<_> = self
-            .locks
-            .iter()
+            .shown_locks()
             .map(|(address, lock)| (contended(lock.waits(), lock.open), address, lock))
             .filter(|(rank, ..)| *rank > 0)
             .collect();
@@ -526,7 +524,7 @@ impl Trace {
         }
         let shards = self.shards();
         let mut sums: HashMap<String, Sum> = HashMap::new();
-        for (_, map) in self.maps.iter() {
+        for (_, map) in self.shown_maps() {
             let Some((lock, ..)) = self.guard(map) else {
                 continue;
             };
@@ -564,7 +562,7 @@ impl Trace {
                 arrangement(name, sum_of.maps, locks, sum_of.ops, waits)
             })
             .collect();
-        let sync_maps: Vec<_> = self.sync_maps.iter().collect();
+        let sync_maps: Vec<_> = self.shown_sync_maps().collect();
         if !sync_maps.is_empty() {
             let inside = self
                 .locks
