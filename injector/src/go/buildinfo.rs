@@ -17,6 +17,8 @@ const INLINE: u8 = 2;
 const MAX_VERSION: u64 = 256;
 /// Longest list of modules and settings that is believed.
 const MAX_MODULES: u64 = 16 << 20;
+/// Modules with odd paths that are remembered.
+const MOST_MODULES: usize = 256;
 /// Bytes before and after that list, `infoStart` and `infoEnd` of
 /// cmd/go/internal/modload/build.go.
 const FRAME: usize = 16;
@@ -28,6 +30,9 @@ pub struct BuildInfo {
     pub version: String,
     /// Package path of the main program.
     pub path: Option<String>,
+    /// Paths of modules whose first element has no dot, as those of the
+    /// standard library's packages.
+    pub modules: Vec<String>,
 }
 
 impl BuildInfo {
@@ -81,11 +86,25 @@ impl BuildInfo {
         let path = modules
             .split(|&byte| byte == b'\n')
             .find_map(|line| line.strip_prefix(b"path\t"));
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         Some(Self {
-            version: String::from_utf8_lossy(version).into_owned(),
-            path: path.map(|path| String::from_utf8_lossy(path).into_owned()),
+            version: text(version),
+            path: path.map(text),
+            modules: dotless(modules).take(MOST_MODULES).map(text).collect(),
         })
     }
+}
+
+/// Modules of a list whose first element has no dot.
+fn dotless(modules: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = modules.split(|&byte| byte == b'\n');
+    lines
+        .filter_map(|line| line.strip_prefix(b"mod\t").or(line.strip_prefix(b"dep\t")))
+        .filter_map(|line| line.split(|&byte| byte == b'\t').next())
+        .filter(|path| {
+            let first = path.split(|&byte| byte == b'/').next();
+            first.is_some_and(|first| !first.contains(&b'.'))
+        })
 }
 
 /// A string that its length comes before, and what follows.
@@ -110,7 +129,7 @@ mod tests {
         bytes.resize(64, 0);
         bytes.push(8);
         bytes.extend(b"go1.24.1");
-        let modules = b"0123456789abcdefpath\texample/x\nbuild\tCGO_ENABLED=1\nfedcba9876543210";
+        let modules = b"0123456789abcdefpath\texample/x\nmod\texample\t(devel)\t\ndep\tx.org/y\tv1\nbuild\tA=1\nfedcba9876543210";
         bytes.push(modules.len() as u8);
         bytes.extend(modules);
         bytes
@@ -139,6 +158,7 @@ mod tests {
         let info = parse(&new_format()).unwrap();
         assert_eq!(info.version, "go1.24.1");
         assert_eq!(info.path.as_deref(), Some("example/x"));
+        assert_eq!(info.modules, ["example"]);
     }
 
     #[test]

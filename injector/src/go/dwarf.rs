@@ -8,6 +8,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     io::{self, Read},
+    ops::ControlFlow,
 };
 
 use flate2::read::ZlibDecoder;
@@ -38,6 +39,35 @@ pub fn is_there(image: &Image) -> bool {
 }
 
 fn read(image: &Image) -> Option<HashMap<Field, u32>> {
+    let mut found = HashMap::new();
+    each_unit(image, |unit| {
+        // A unit that cannot be read is one without the types we look for.
+        let _ = collect(unit, &mut found);
+        if found.len() < TABLE.len() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })?;
+    Some(found)
+}
+
+/// A unit, as it is in the section of units.
+pub struct Unit<'a> {
+    /// Where in the section it begins, in bytes.
+    pub start: u64,
+    /// The unit with its length in front.
+    pub bytes: &'a [u8],
+    /// What its entries are abbreviated by.
+    pub abbreviations: &'a DebugAbbrev<EndianSlice<'a, LittleEndian>>,
+}
+
+/// Reads the units one after the other, until it is enough; none without
+/// debugging information that can be read.
+pub fn each_unit(
+    image: &Image,
+    mut with: impl FnMut(&Unit<'_>) -> ControlFlow<()>,
+) -> Option<()> {
     let mut abbreviations = Vec::new();
     stream(image, "abbrev")?
         .take(LARGEST_ABBREVIATIONS)
@@ -45,13 +75,20 @@ fn read(image: &Image) -> Option<HashMap<Field, u32>> {
         .ok()?;
     let abbreviations = DebugAbbrev::new(&abbreviations, LittleEndian);
     let mut units = stream(image, "info")?;
-    let mut found = HashMap::new();
-    let mut unit = Vec::new();
-    while found.len() < TABLE.len() && next_unit(&mut units, &mut unit).ok()? {
-        // A unit that cannot be read is one without the types we look for.
-        let _ = collect(&unit, &abbreviations, &mut found);
+    let mut bytes = Vec::new();
+    let mut start = 0;
+    while next_unit(&mut units, &mut bytes).ok()? {
+        let unit = Unit {
+            start,
+            bytes: &bytes,
+            abbreviations: &abbreviations,
+        };
+        if with(&unit).is_break() {
+            break;
+        }
+        start += bytes.len() as u64;
     }
-    Some(found)
+    Some(())
 }
 
 fn section<'a>(image: &'a Image, name: &str) -> Option<&'a Section> {
@@ -95,16 +132,12 @@ fn next_unit(units: &mut dyn Read, unit: &mut Vec<u8>) -> io::Result<bool> {
     Ok(units.take(length as u64).read_to_end(unit)? == length)
 }
 
-fn collect(
-    unit: &[u8],
-    abbreviations: &DebugAbbrev<EndianSlice<'_, LittleEndian>>,
-    found: &mut HashMap<Field, u32>,
-) -> gimli::Result<()> {
-    let info = DebugInfo::new(unit, LittleEndian);
+fn collect(unit: &Unit<'_>, found: &mut HashMap<Field, u32>) -> gimli::Result<()> {
+    let info = DebugInfo::new(unit.bytes, LittleEndian);
     let Some(header) = info.units().next()? else {
         return Ok(());
     };
-    let abbreviations = header.abbreviations(abbreviations)?;
+    let abbreviations = header.abbreviations(unit.abbreviations)?;
     let mut entries = header.entries_raw(&abbreviations, None)?;
     let mut structure: Option<(isize, Cow<'_, str>)> = None;
     while !entries.is_empty() {

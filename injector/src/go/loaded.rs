@@ -5,7 +5,7 @@ use std::{fs, io, os::linux::fs::MetadataExt as _};
 
 use thiserror::Error;
 
-use super::{image::Image, pclntab::Frame, program::Program};
+use super::{image::Image, pclntab::Frame, program::Program, returns};
 
 /// Where a process has its program cannot be found out.
 #[derive(Debug, Error)]
@@ -43,6 +43,16 @@ impl Loaded {
         &self.program
     }
 
+    /// Where the file is linked to have what is at an address of the process.
+    pub fn linked(&self, address: u64) -> u64 {
+        address.wrapping_sub(self.bias)
+    }
+
+    /// Where the process has what is at an address of the file.
+    pub fn placed(&self, address: u64) -> u64 {
+        address.wrapping_add(self.bias)
+    }
+
     /// Functions and lines of a stack: an instruction, then return addresses.
     /// Calls that were inlined have frames of their own.
     pub fn frames(&self, stack: &[u64]) -> Vec<Frame> {
@@ -53,11 +63,16 @@ impl Loaded {
             // A return address can be behind the end of its line, or of its
             // function.
             let outward = u64::from(index > 0);
-            address.wrapping_sub(self.bias).wrapping_sub(outward)
+            self.linked(*address).wrapping_sub(outward)
         });
         addresses
             .flat_map(|address| symbols.frames(address))
             .collect()
+    }
+
+    /// How many return addresses of a stack cannot be any.
+    pub fn wrong(&self, stack: &[u64]) -> usize {
+        returns::wrong(self, stack)
     }
 
     /// The first function outside of the runtime among these return addresses,

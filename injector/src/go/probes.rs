@@ -94,6 +94,9 @@ pub enum Place {
     Entry,
     /// Where it calls this function, with the arguments of that call.
     CallTo(&'static str),
+    /// At each instruction by which it returns, with the return address on top
+    /// of the stack or in the link register. Not passed when a panic unwinds it.
+    Returns,
 }
 
 /// A row of the table.
@@ -143,13 +146,18 @@ impl Probe {
         self.place = Place::CallTo(function);
         self
     }
+
+    const fn at_returns(mut self) -> Self {
+        self.place = Place::Returns;
+        self
+    }
 }
 
 /// A name that a probe of the table needs to have looked up.
 pub fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().flat_map(|probe| {
         let callee = match probe.place {
-            Place::Entry => None,
+            Place::Entry | Place::Returns => None,
             Place::CallTo(function) => Some(function),
         };
         [Some(probe.function), callee, probe.unless_calls]
@@ -290,6 +298,9 @@ pub const TABLE: &[Probe] = &[
     Probe::new(E::SyncMapLoadOrStore, Governed, trie!("LoadOrStore"), Argument(0)),
     Probe::new(E::SyncMapDelete, Governed, trie!("LoadAndDelete"), Argument(0)),
     Probe::new(E::SyncMapRange, Governed, trie!("Range"), Argument(0)),
+    // Arguments are gone at a return: the start of the same goroutine has them.
+    Probe::new(E::SyncMapRangeEnd, Governed, "sync.(*Map).Range", Nothing).at_returns().unless_calls(trie!("Range")),
+    Probe::new(E::SyncMapRangeEnd, Governed, trie!("Range"), Nothing).at_returns(),
 ];
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use super::{
     dwarf,
     error::GoError,
     image::{Image, Machine},
-    layout::Field,
     maps::MapKind,
     offsets::Offsets,
     pclntab::{Frame, Unfit},
@@ -23,6 +22,9 @@ use super::{
 const ENTRY_PREFIX: &str = "_rt0_";
 /// A function that every program with C code has (`runtime/cgo/asm_amd64.s`).
 const CGO_WITNESS: &str = "crosscall2";
+
+/// Probes on the returns of one function: more are not worth it.
+const MOST_RETURNS: usize = 16;
 
 /// A Go program.
 pub struct Program {
@@ -83,7 +85,7 @@ impl Program {
             .as_ref()
             .and_then(|build| Version::parse(&build.version));
         let offsets = Offsets::of(&image, version.as_ref());
-        let places = symbols::places(&image, offsets.get(Field::ModuleGoFunc));
+        let places = symbols::places(&image, &offsets);
         let places = places.map_err(|why| refusal(&image, build.as_ref(), why))?;
         let damaged = Unfit::Damaged("it changed while it was read");
         let symbols =
@@ -107,10 +109,11 @@ impl Program {
                 let function = *found.get(probe.function)?;
                 let callee = probe.unless_calls.and_then(|name| found.get(name));
                 let counts_twice = callee.is_some_and(|callee| calls(&image, function, *callee));
-                (!counts_twice).then(|| Sited {
-                    probe,
-                    at: place(&image, &symbols, &found, probe, function),
-                })
+                (!counts_twice).then_some((probe, function))
+            })
+            .flat_map(|(probe, function)| {
+                let at = probe_places(&image, &symbols, &found, probe, function);
+                at.into_iter().map(move |at| Sited { probe, at })
             })
             .collect();
         let starts_in_go = symbols
@@ -143,6 +146,17 @@ impl Program {
     /// How it was built.
     pub fn build(&self) -> &BuildInfo {
         &self.build
+    }
+
+    /// The address that names of types count from, if known.
+    pub fn types(&self) -> Option<u64> {
+        self.places.types
+    }
+
+    /// Whether a function jumps to the start of another one.
+    pub fn jumps(&self, from: Extent, to: Extent) -> bool {
+        let code = code(&self.image, from);
+        site::jumps(self.image.machine, code, from.address, to.address)
     }
 
     /// Its functions and lines; always there after [`Self::new`].
@@ -205,31 +219,44 @@ pub(super) fn calls(image: &Image, function: Extent, callee: Extent) -> bool {
     !site::calls(image.machine, code, function.address, callee).is_empty()
 }
 
-fn place(
+/// Where a probe goes: one place, but for returns.
+fn probe_places(
     image: &Image,
     symbols: &Symbols<'_>,
     found: &HashMap<&str, Extent>,
     probe: &Probe,
     function: Extent,
-) -> Placement {
+) -> Vec<Placement> {
     let code = code(image, function);
-    let site =
-        match probe.place {
-            Place::Entry => site::at_entry(image.machine, code, function.address)
-                .ok_or("its first instruction cannot be probed"),
-            Place::CallTo(callee) => match found.get(callee) {
-                None => Err("the function that it should call is not there"),
-                Some(callee) => site::at_call(image.machine, code, function.address, *callee)
-                    .map_err(|count| match count {
-                        0 => "the call that it should have is not there",
-                        _ => "it has several calls where one was expected",
-                    }),
-            },
-        };
-    let site = match site {
-        Ok(site) => site,
-        Err(why) => return Placement::Nowhere(why),
+    let one = |site: Result<Site, &'static str>| site.map(|site| vec![site]);
+    let sites = match probe.place {
+        Place::Entry => one(site::at_entry(image.machine, code, function.address)
+            .ok_or("its first instruction cannot be probed")),
+        Place::CallTo(callee) => one(match found.get(callee) {
+            None => Err("the function that it should call is not there"),
+            Some(callee) => site::at_call(image.machine, code, function.address, *callee).map_err(
+                |count| match count {
+                    0 => "the call that it should have is not there",
+                    _ => "it has several calls where one was expected",
+                },
+            ),
+        }),
+        Place::Returns => match site::returns(image.machine, code, function.address) {
+            sites if sites.is_empty() => Err("it has no instruction by which it returns"),
+            sites if sites.len() > MOST_RETURNS => Err("it returns at too many places"),
+            sites => Ok(sites),
+        },
     };
+    match sites {
+        Ok(sites) => sites
+            .into_iter()
+            .map(|site| placement(image, symbols, function, site))
+            .collect(),
+        Err(why) => vec![Placement::Nowhere(why)],
+    }
+}
+
+fn placement(image: &Image, symbols: &Symbols<'_>, function: Extent, site: Site) -> Placement {
     match image.file_offset(site.address) {
         Some(offset) => Placement::Site {
             into: site.address - function.address,

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use super::{
     image::{Image, Segment},
+    layout::Field,
     moduledata::Moduledata,
+    offsets::Offsets,
     pclntab::{Frame, Function, MAGICS, Pclntab, Unfit},
 };
 
@@ -22,6 +24,8 @@ pub struct Places {
     pub text: u64,
     /// Address that inline trees count from, when known.
     pub go_func: Option<u64>,
+    /// Address that names of types count from, when known.
+    pub types: Option<u64>,
 }
 
 /// The functions of a program.
@@ -156,9 +160,9 @@ fn search(image: &Image, segment: &Segment) -> Option<u64> {
     found
 }
 
-/// Where the table, the text and the inline trees are. `go_func_at` is the
-/// offset of `moduledata.gofunc`, when it is known for this version.
-pub fn places(image: &Image, go_func_at: Option<u32>) -> Result<Places, Unfit> {
+/// Where the table, the text, the inline trees and the types are, the last two
+/// as far as it is known for this version where moduledata has them.
+pub fn places(image: &Image, offsets: &Offsets) -> Result<Places, Unfit> {
     let address = locate(image)?;
     let bytes = image.at(address).unwrap_or_default();
     let table = Pclntab::parse(bytes)?;
@@ -168,13 +172,16 @@ pub fn places(image: &Image, go_func_at: Option<u32>) -> Result<Places, Unfit> {
         // Before Go 1.26 the header says it, too.
         None => Some(table.text_start).filter(|text| *text != 0),
     };
+    let word = |field| {
+        let at = offsets.get(field)?;
+        moduledata.as_ref()?.word(u64::from(at))
+    };
     Ok(Places {
         table: address,
         text: text.ok_or(Unfit::Damaged(
             "the start of the text is not known, because runtime.firstmoduledata was not found",
         ))?,
-        go_func: moduledata
-            .zip(go_func_at)
-            .and_then(|(moduledata, at)| moduledata.word(u64::from(at))),
+        go_func: word(Field::ModuleGoFunc),
+        types: word(Field::ModuleTypes),
     })
 }

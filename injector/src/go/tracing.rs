@@ -152,7 +152,7 @@ fn cookie(probe: &Probe, site: u16, target: u16) -> Cookie {
         subject,
         map_type,
         iterator,
-        at_entry: probe.place == Place::Entry,
+        at_entry: matches!(probe.place, Place::Entry | Place::Returns),
         single_stepped: false,
         repeats: false,
         site,

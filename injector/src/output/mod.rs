@@ -11,6 +11,9 @@ pub mod go;
 pub mod json;
 pub mod line;
 pub mod maps;
+pub mod maps_finding;
+pub mod maps_report;
+pub mod maps_table;
 pub mod recorded;
 pub mod status;
 pub mod summary;
@@ -21,6 +24,8 @@ mod units;
 mod documented;
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod maps_fixture;
 
 use std::time::Duration;
 

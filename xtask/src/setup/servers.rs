@@ -1,5 +1,5 @@
-//! Debian's nginx and redis for the benchmark: unpacked into the cache and not
-//! installed, because an installed server starts with the system.
+//! Debian's servers for the benchmark and the tests: unpacked into the cache and
+//! not installed, because an installed server starts with the system.
 
 use std::{
     fs,
@@ -11,35 +11,47 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{cache, step};
 
-/// The programs, and libraries of theirs that a small Debian does not have.
-const PACKAGES: &[&str] = &[
-    "nginx",
-    "redis-server",
-    "redis-tools",
-    "libjemalloc2",
-    "liblzf1",
-];
+/// Servers that are fetched together.
+struct Set {
+    /// Where they are below the cache.
+    directory: &'static str,
+    /// Their packages, and those of libraries that a small Debian does not have.
+    packages: &'static [&'static str],
+    /// What the packages have to bring.
+    programs: &'static [&'static str],
+}
 
-/// Unpacked servers.
+const OF_BENCH: Set = Set {
+    directory: "root",
+    packages: &[
+        "nginx",
+        "redis-server",
+        "redis-tools",
+        "libjemalloc2",
+        "liblzf1",
+    ],
+    programs: &["usr/sbin/nginx", "usr/bin/redis-server"],
+};
+
+/// Written in Go.
+const OF_GO: Set = Set {
+    directory: "go",
+    packages: &["etcd-server", "prometheus", "caddy"],
+    programs: &["usr/bin/etcd", "usr/bin/prometheus", "usr/bin/caddy"],
+};
+
+/// The benchmark's servers.
 pub struct Servers(PathBuf);
+
+/// Where servers that are written in Go are; fetched unless they are there.
+pub fn go_servers() -> Result<PathBuf> {
+    OF_GO.ensure()
+}
 
 impl Servers {
     /// Fetches and unpacks them unless they are there.
     pub fn ensure() -> Result<Self> {
-        let servers = Self(cache::directory("servers")?.join("root"));
-        if !servers.0.exists() {
-            servers.fetch()?;
-        }
-        for program in ["usr/sbin/nginx", "usr/bin/redis-server"] {
-            let path = servers.0.join(program);
-            ensure!(
-                path.exists(),
-                "Debian's packages brought no {}; remove {} to fetch them again",
-                path.display(),
-                servers.0.display()
-            );
-        }
-        Ok(servers)
+        OF_BENCH.ensure().map(Self)
     }
 
     /// nginx.
@@ -58,10 +70,29 @@ impl Servers {
         command.env("LD_LIBRARY_PATH", self.0.join(libraries));
         command
     }
+}
 
-    fn fetch(&self) -> Result<()> {
+impl Set {
+    fn ensure(&self) -> Result<PathBuf> {
+        let root = cache::directory("servers")?.join(self.directory);
+        if !root.exists() {
+            self.fetch(&root)?;
+        }
+        for program in self.programs {
+            let path = root.join(program);
+            ensure!(
+                path.exists(),
+                "Debian's packages brought no {}; remove {} to fetch them again",
+                path.display(),
+                root.display()
+            );
+        }
+        Ok(root)
+    }
+
+    fn fetch(&self, root: &Path) -> Result<()> {
         // Unpacked aside and moved, so that a directory with its final name is complete.
-        let partial = self.0.with_extension("partial");
+        let partial = root.with_extension("partial");
         if partial.exists() {
             fs::remove_dir_all(&partial)
                 .with_context(|| format!("cannot clear {}", partial.display()))?;
@@ -76,12 +107,12 @@ impl Servers {
         )?;
         step::run(
             "apt-download",
-            &format!("setup: downloading {}", PACKAGES.join(" ")),
+            &format!("setup: downloading {}", self.packages.join(" ")),
             "about 5 s",
             Command::new("apt-get")
                 // apt's own user cannot write below a home directory.
                 .args(["-o", "APT::Sandbox::User=root", "download"])
-                .args(PACKAGES)
+                .args(self.packages)
                 .current_dir(&partial),
         )?;
         for package in packages(&partial)? {
@@ -92,7 +123,7 @@ impl Servers {
                 Command::new("dpkg").arg("-x").arg(&package).arg(&partial),
             )?;
         }
-        fs::rename(&partial, &self.0)
+        fs::rename(&partial, root)
             .with_context(|| format!("cannot move {} into place", partial.display()))
     }
 }

@@ -14,11 +14,15 @@ use super::{Ring, parallel, results::Tally, run_here, table::Row};
 use crate::{
     cargo,
     go::Programs,
+    setup,
     vm::{self, Outcome},
 };
 
 /// Tells the tests where they run.
 const RING_VARIABLE: &str = "INJECTOR_E2E_RING";
+
+/// Tells the tests where Debian's servers that are written in Go are.
+const SERVERS_VARIABLE: &str = "INJECTOR_GO_SERVERS";
 
 /// A machine is emulated by one thread, and waits now and then. More than two would be
 /// slower for each other than they gain.
@@ -62,6 +66,12 @@ impl EndToEnd {
             .current_dir(directory())
             .env(RING_VARIABLE, Ring::Native.name());
         programs.hand_to(&mut command);
+        match setup::go_servers() {
+            Ok(directory) => {
+                command.env(SERVERS_VARIABLE, directory);
+            }
+            Err(error) => println!("skip real servers: {error:#}"),
+        }
         let (counts, note) = run_here(&mut command)?;
         Ok(Row {
             ring: Ring::Native.name(),

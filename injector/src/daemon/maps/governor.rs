@@ -514,7 +514,7 @@ mod tests {
             duty in 0.02f64..1.,
         ) {
             let hits = |unit: usize, time: f64| {
-                let bursts = unit % 2 == 0 || (time / period).fract() < duty;
+                let bursts = unit.is_multiple_of(2) || (time / period).fract() < duty;
                 if bursts { 10f64.powf(rates[unit]) } else { 0. }
             };
             let mut world = World::new(budget, &RANKS, hits);

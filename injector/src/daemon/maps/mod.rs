@@ -31,7 +31,8 @@ use super::{
     run::{closed, until},
 };
 use crate::{
-    go::{self, GoError, Program},
+    explain::maps::{Kinds, Trace},
+    go::{self, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
         budget::{Seen, Spent},
@@ -98,6 +99,8 @@ pub async fn run(job: Job) -> Result<Ending> {
 
 struct Run {
     tracer: MapTracer,
+    /// What is concluded of each target.
+    traces: Vec<Trace>,
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
     hold: Option<Hold>,
@@ -140,6 +143,7 @@ impl Run {
             announce(target);
         }
         Ok(Self {
+            traces: traces(&tracer),
             tracer,
             process,
             fatal_dir: job.fatal_dir,
@@ -164,7 +168,12 @@ impl Run {
                 ready = self.tracer.ready() => {
                     let told = match ready? {
                         Ready::Fatals => self.report(),
-                        Ready::Events => self.tracer.events(feed),
+                        Ready::Events => {
+                            let traces = &mut self.traces;
+                            self.tracer.events(|index, target, news| {
+                                feed(&mut traces[index], target, &news);
+                            })
+                        }
                     };
                     match told {
                         Ok(()) => continue,
@@ -231,7 +240,10 @@ impl Run {
     /// Takes the probes away, reads what is left, and sums up.
     fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         let elapsed = self.start.elapsed();
-        self.tracer.finish(feed)?;
+        let traces = &mut self.traces;
+        self.tracer.finish(|index, target, news| {
+            feed(&mut traces[index], target, &news);
+        })?;
         let ending = ending?;
         if ending == Ending::OutputClosed {
             return Ok(ending);
@@ -267,8 +279,27 @@ impl Run {
     }
 }
 
-/// Where events go from here.
-fn feed(_target: &Traced, _news: News<'_>) {}
+fn traces(tracer: &MapTracer) -> Vec<Trace> {
+    let programs = tracer.targets().iter().map(|it| it.loaded.program());
+    programs
+        .map(|program| {
+            // It would not be traced without.
+            let kind = program.maps.unwrap_or(MapKind::Swiss);
+            Trace::new(tracer.start_ns(), kind, &program.offsets)
+        })
+        .collect()
+}
+
+fn feed(trace: &mut Trace, target: &Traced, news: &News<'_>) {
+    match news {
+        News::Event(event) => trace.feed(event, &target.loaded),
+        News::Seen(slice) => {
+            let kinds: Kinds = slice.kinds.iter().copied().collect();
+            trace.window(slice.start_ns, slice.end_ns, kinds);
+        }
+        News::Gap => trace.gap(),
+    }
+}
 
 fn spent(spending: Spending) -> Spent {
     let own = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {

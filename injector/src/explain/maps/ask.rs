@@ -6,15 +6,24 @@ use super::{Trace, Unknown};
 
 /// How often one thing is asked for.
 const ASKED: u8 = 3;
+/// And not sooner again, in nanoseconds: to look through all that is known
+/// takes a millisecond.
+const PAUSE_NS: u64 = 500_000_000;
 /// Names of map types that are kept.
 const TYPES: usize = 2048;
 /// Maps whose size is asked for each time: those that are shown.
 const SIZED: usize = 16;
 
 impl Trace {
-    /// What should be found out, most wanted first, at most `limit`. What was
-    /// asked for three times is not asked for again, but for sizes.
+    /// What should be found out, most wanted first, at most `limit`; nothing if
+    /// that was asked less than half a second ago. What was asked for three times
+    /// is not asked for again, but for sizes.
     pub fn unknown(&mut self, limit: usize) -> Vec<Unknown> {
+        let again_ns = self.asked_ns.map_or(0, |at| at.saturating_add(PAUSE_NS));
+        if self.latest_ns < again_ns {
+            return Vec::new();
+        }
+        self.asked_ns = Some(self.latest_ns);
         let mut wanted = self.wanted();
         wanted.sort_by_key(|(rank, _)| Reverse(*rank));
         wanted.truncate(limit);

@@ -31,14 +31,13 @@ impl Trace {
     /// What is concluded so far, worst first.
     pub fn findings(&self) -> Vec<Finding> {
         let mut findings: Vec<_> = self
-            .maps
-            .iter()
+            .shown_maps()
             .flat_map(|(address, map)| self.of_map(address, map))
             .collect();
-        let sync_maps = self.sync_maps.iter();
+        let sync_maps = self.shown_sync_maps();
         findings.extend(sync_maps.filter_map(|(address, map)| self.range_missed(address, map)));
         let open = self.open_waits();
-        let locks = self.locks.iter();
+        let locks = self.shown_locks();
         findings.extend(locks.filter_map(|(address, lock)| {
             self.contention(address, lock, open.get(&address).copied())
         }));
@@ -377,8 +376,8 @@ impl Trace {
             .maps
             .iter()
             .filter_map(|(at, map)| {
-                let (guard, confidence, why) = self.guard(map)?;
-                (guard == address).then_some((at, map, confidence, why))
+                let (guard, confidence) = self.guard(map)?;
+                (guard == address).then_some((at, map, confidence))
             })
             .collect();
         let times = lock.times.as_deref();
@@ -410,11 +409,12 @@ impl Trace {
         let mut inferred: Vec<_> = maps
             .iter()
             .take(3)
-            .map(|(at, map, confidence, why)| {
+            .map(|(at, map, confidence)| {
                 format!(
-                    "guards {} ({} confidence: {why})",
+                    "guards {} ({} confidence: {})",
                     called(&self.about_map(*at, map)),
-                    confidence.name()
+                    confidence.name(),
+                    self.why_guard(map, address)
                 )
             })
             .collect();
@@ -467,7 +467,10 @@ impl Trace {
 
 fn contention_remedy(lock: &Lock, maps: &[&Map]) -> &'static str {
     let blocked = lock.holders.iter().fold((0, 0), |(count, ns), (_, one)| {
-        (count + one.blocked.count, ns + one.blocked.total_ns)
+        (
+            count + one.blocked.count,
+            one.blocked.total_ns.saturating_add(ns),
+        )
     });
     let ops = maps.iter().fold(super::Ops::default(), |mut sum, map| {
         sum.merge(map.ops);

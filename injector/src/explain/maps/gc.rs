@@ -54,7 +54,7 @@ impl Spans {
         }
         let length = span.end - span.start;
         self.count += 1;
-        self.total_ns += length;
+        self.total_ns = self.total_ns.saturating_add(length);
         self.max_ns = self.max_ns.max(length);
     }
 
@@ -71,7 +71,9 @@ impl Spans {
             end: u64::MAX,
         });
         let spans = self.last.iter().copied().chain(open);
-        spans.map(|span| span.overlap(start, end)).sum()
+        spans
+            .map(|span| span.overlap(start, end))
+            .fold(0, u64::saturating_add)
     }
 }
 

@@ -129,7 +129,7 @@ pub struct Waits {
 impl Waits {
     fn add(&mut self, ns: u64) {
         self.count += 1;
-        self.total_ns += ns;
+        self.total_ns = self.total_ns.saturating_add(ns);
         self.max_ns = self.max_ns.max(ns);
     }
 
@@ -137,7 +137,7 @@ impl Waits {
     pub fn plus(self, other: Self) -> Self {
         Self {
             count: self.count + other.count,
-            total_ns: self.total_ns + other.total_ns,
+            total_ns: self.total_ns.saturating_add(other.total_ns),
             max_ns: self.max_ns.max(other.max_ns),
         }
     }
@@ -433,7 +433,7 @@ impl Locks {
             })
             .or_else(|| {
                 let (address, ..) = asking?;
-                (address + self.layout.mutex == semaphore).then_some((
+                (address.wrapping_add(self.layout.mutex) == semaphore).then_some((
                     address,
                     LockKind::Mutex,
                     Side::Mutex,
@@ -547,7 +547,8 @@ impl Locks {
             return;
         };
         let ns = end_ns - wait.start_ns;
-        lock.paused_ns += gc.pauses.overlap(wait.start_ns, end_ns);
+        let paused_ns = gc.pauses.overlap(wait.start_ns, end_ns);
+        lock.paused_ns = lock.paused_ns.saturating_add(paused_ns);
         lock.during_gc += u64::from(gc.collections.overlap(wait.start_ns, end_ns) > 0);
         lock.times
             .get_or_insert_with(|| Box::new(Times::coarse()))
@@ -625,7 +626,8 @@ impl Locks {
         let blocked_ns = event.time_ns.saturating_sub(lock.blocked_since_ns);
         let holders = lock.holders.of(stack.1);
         if same {
-            holders.blocked.total_ns += blocked_ns;
+            let total_ns = &mut holders.blocked.total_ns;
+            *total_ns = total_ns.saturating_add(blocked_ns);
         } else {
             if blocked_ns >= holders.blocked.max_ns {
                 holders.goroutine = id;

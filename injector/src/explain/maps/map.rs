@@ -324,6 +324,12 @@ impl Map {
         self.touchers.len() as u64 + self.more_touchers
     }
 
+    /// How it was used under a lock.
+    pub fn under(&self, lock: u64) -> Under {
+        let known = self.under.iter().find(|(known, _)| *known == lock);
+        known.map_or(Under::default(), |(_, under)| *under)
+    }
+
     fn touch(
         &mut self,
         event: &EventRecord,

@@ -16,6 +16,7 @@ mod gc;
 mod goroutine;
 mod lock;
 mod map;
+mod shown;
 mod symbols;
 mod sync_map;
 mod table;
@@ -43,6 +44,8 @@ use goroutine::{Goroutine, Held, Origins};
 use lock::{How, LockLayout, Locks};
 use map::{Around, Maps, Name, SameStruct};
 use symbols::Stacks;
+pub use sync_map::SyncOps;
+
 use sync_map::SyncMaps;
 use table::Table;
 use windows::Windows;
@@ -129,6 +132,7 @@ pub struct Trace {
     types: HashMap<u64, (Option<String>, u8)>,
     told: HashMap<(Claim, u64), Confidence>,
     range_ends_are_seen: bool,
+    asked_ns: Option<u64>,
     events: u64,
     unusable: u64,
 }
@@ -152,6 +156,7 @@ impl Trace {
             types: HashMap::new(),
             told: HashMap::new(),
             range_ends_are_seen: false,
+            asked_ns: None,
             events: 0,
             unusable: 0,
         }

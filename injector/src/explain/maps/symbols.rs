@@ -1,7 +1,7 @@
 //! From the addresses of a stack to functions, lines and roles: each stack is
 //! looked up once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use injector_ebpf::go::{EventRecord, OP_FRAMES};
 
@@ -16,6 +16,12 @@ pub trait Symbols {
     /// addresses. Calls that were inlined have frames of their own. Empty when
     /// nothing is known.
     fn frames(&self, stack: &[u64]) -> Vec<Frame>;
+
+    /// Whether the work of a function outside of the runtime and `sync` is
+    /// shown.
+    fn shows(&self, _function: &str) -> bool {
+        true
+    }
 }
 
 impl Symbols for Loaded {
@@ -73,6 +79,8 @@ pub struct Stacks {
     all: Vec<Stack>,
     sites: HashMap<(String, u32), SiteId>,
     places: Vec<Frame>,
+    /// Places that are not shown.
+    hidden: HashSet<SiteId>,
     not_kept: u64,
 }
 
@@ -87,6 +95,7 @@ impl Default for Stacks {
                 file: String::new(),
                 line: 0,
             }],
+            hidden: HashSet::new(),
             not_kept: 0,
         }
     }
@@ -105,14 +114,14 @@ impl Stacks {
             self.not_kept += 1;
             return 0;
         }
-        let stack = self.look_up(symbols.frames(&key[..depth]));
+        let stack = self.look_up(symbols.frames(&key[..depth]), symbols);
         self.all.push(stack);
         let id = (self.all.len() - 1) as StackId;
         self.ids.insert(key, id);
         id
     }
 
-    fn look_up(&mut self, frames: Vec<Frame>) -> Stack {
+    fn look_up(&mut self, frames: Vec<Frame>, symbols: &dyn Symbols) -> Stack {
         let mut stack = Stack::default();
         for frame in &frames {
             let function = frame.function.as_str();
@@ -126,7 +135,7 @@ impl Stacks {
             stack.in_sync_map |= function.starts_with("sync.(*Map)")
                 || function.starts_with("internal/sync.(*HashTrieMap");
             if !is_library(function) {
-                stack.site = self.site(frame);
+                stack.site = self.site(frame, symbols);
                 break;
             }
         }
@@ -146,13 +155,16 @@ impl Stacks {
         stack
     }
 
-    fn site(&mut self, frame: &Frame) -> SiteId {
+    fn site(&mut self, frame: &Frame, symbols: &dyn Symbols) -> SiteId {
         let key = (frame.function.clone(), frame.line);
         if let Some(id) = self.sites.get(&key) {
             return *id;
         }
         let id = self.places.len() as SiteId;
         self.places.push(frame.clone());
+        if !symbols.shows(&frame.function) {
+            self.hidden.insert(id);
+        }
         self.sites.insert(key, id);
         id
     }
@@ -165,6 +177,11 @@ impl Stacks {
     /// The place, if it is known.
     pub fn place(&self, site: SiteId) -> Option<&Frame> {
         (site != 0).then(|| &self.places[usize::from(site)])
+    }
+
+    /// Whether what is done there is shown; what is not known is.
+    pub fn shows(&self, site: SiteId) -> bool {
+        !self.hidden.contains(&site)
     }
 
     /// How often a stack had no room.
@@ -214,13 +231,21 @@ fn is_library(function: &str) -> bool {
 mod tests {
     use super::*;
 
+    struct All;
+
+    impl Symbols for All {
+        fn frames(&self, _stack: &[u64]) -> Vec<Frame> {
+            Vec::new()
+        }
+    }
+
     fn stack(functions: &[&str]) -> Stack {
         let frame = |function: &&str| Frame {
             function: (*function).to_owned(),
             file: String::new(),
             line: 1,
         };
-        Stacks::default().look_up(functions.iter().map(frame).collect())
+        Stacks::default().look_up(functions.iter().map(frame).collect(), &All)
     }
 
     /// Stacks as programs of Go 1.19 and 1.27 have them.

@@ -701,6 +701,9 @@ fn what_is_wanted_is_asked_for_three_times_and_used() {
             id: 1,
             address: 0xc100_0001
         }));
+        assert!(story.trace.unknown(32).is_empty(), "not twice at once");
+        story.now += 500 * MS;
+        story.end();
     }
     assert_eq!(story.trace.unknown(32), [Unknown::MapSize(MAP)]);
     let names = &Names(FUNCTIONS);
@@ -763,7 +766,8 @@ fn more_than_there_is_room_for_is_counted() {
     assert!(story.trace.maps(usize::MAX).len() <= 2048);
     let summed = story.trace.summed_up();
     let kept = story.trace.maps(usize::MAX).len() as u64;
-    assert_eq!(summed.maps + kept, 10_000 + u64::from(limits.maps > 10_000));
+    // One came back after it had been given up.
+    assert_eq!(summed.maps + kept, 10_001);
 }
 
 fn any_event() -> impl Strategy<Value = EventRecord> {

@@ -7,7 +7,7 @@ use injector_ebpf::go::Event;
 use super::{
     About, Class, Confidence, NoLocks, Ops, Party, Trace, Waits,
     lock::{Lock, Side},
-    map::{Map, Under},
+    map::Map,
     symbols::StackId,
     sync_map::SyncOps,
 };
@@ -182,65 +182,75 @@ impl Trace {
         risky + waited.min(FIRST * 2 - 1) + map.ops.all().min(FIRST - 1)
     }
 
-    /// The lock that guards a map: which, how sure, and why.
-    pub(super) fn guard(&self, map: &Map) -> Option<(u64, Confidence, String)> {
-        let under = |lock: u64| {
-            let known = map.under.iter().find(|(known, _)| *known == lock);
-            known.map_or(Under::default(), |(_, under)| *under)
-        };
+    /// The lock that guards a map, and how sure that is.
+    #[allow(
+        clippy::unused_self,
+        reason = "what is concluded is asked of the trace"
+    )]
+    pub(super) fn guard(&self, map: &Map) -> Option<(u64, Confidence)> {
         if let Some(same) = &map.same_struct {
-            let used = under(same.lock);
-            let beside = match &same.fields {
-                Some((lock, map)) => format!("fields {lock} and {map} of one struct"),
-                None => format!("in one struct, {} bytes apart", same.distance.abs()),
+            let confidence = match map.under(same.lock).followed {
+                0 => Confidence::Medium,
+                _ => Confidence::High,
             };
-            return Some(if used.followed > 0 {
-                let why = format!(
-                    "{beside}; {} times used after the lock was got",
-                    used.followed
-                );
-                (same.lock, Confidence::High, why)
-            } else {
-                let why = format!("{beside}; not seen in use together");
-                (same.lock, Confidence::Medium, why)
-            });
+            return Some((same.lock, confidence));
         }
         let all = map.under.iter();
         let (lock, used) =
             all.max_by_key(|(_, used)| (used.certain, used.enclosed, used.followed))?;
-        let (confidence, why) = if used.certain >= ENOUGH {
-            (
-                Confidence::High,
-                format!("{} times used between Lock and Unlock", used.certain),
-            )
+        let confidence = if used.certain >= ENOUGH {
+            Confidence::High
         } else if used.certain > 0 || used.enclosed >= ENOUGH {
-            (
-                Confidence::Medium,
-                format!(
-                    "{} times used after the lock was got and before it was released",
-                    used.enclosed
-                ),
-            )
+            Confidence::Medium
         } else if used.followed > 1 {
-            (
-                Confidence::Low,
-                format!("{} times used after the lock was got", used.followed),
-            )
+            Confidence::Low
         } else {
             return None;
         };
-        Some((*lock, confidence, why))
+        Some((*lock, confidence))
+    }
+
+    /// Why this lock is taken for the guard.
+    #[allow(
+        clippy::unused_self,
+        reason = "what is concluded is asked of the trace"
+    )]
+    pub(super) fn why_guard(&self, map: &Map, lock: u64) -> String {
+        let used = map.under(lock);
+        let mut why = match &map.same_struct {
+            Some(same) => match &same.fields {
+                Some((lock, map)) => format!("fields {lock} and {map} of one struct; "),
+                None => format!(
+                    "in one struct, {} bytes apart; ",
+                    same.distance.unsigned_abs()
+                ),
+            },
+            None => String::new(),
+        };
+        why += &if used.certain > 0 {
+            format!("{} times used between Lock and Unlock", used.certain)
+        } else if used.enclosed > 0 {
+            format!(
+                "{} times used after the lock was got and before it was released",
+                used.enclosed
+            )
+        } else if used.followed > 0 {
+            format!("{} times used after the lock was got", used.followed)
+        } else {
+            "not seen in use together".to_owned()
+        };
+        why
     }
 
     fn guard_view(&self, map: &Map) -> Option<GuardView> {
-        let (address, confidence, why) = self.guard(map)?;
+        let (address, confidence) = self.guard(map)?;
         let lock = self.locks.get(address);
         Some(GuardView {
             lock: address,
             kind: lock.map(|lock| lock.kind.name()),
             name: lock.and_then(|lock| Some(lock.name.as_ref()?.text.clone())),
             confidence,
-            why,
+            why: self.why_guard(map, address),
         })
     }
 
@@ -310,8 +320,7 @@ impl Trace {
         let risks = self.risks();
         let shards = self.shards();
         let mut all: Vec<_> = self
-            .maps
-            .iter()
+            .shown_maps()
             .map(|(address, map)| (self.rank(map), address, map))
             .collect();
         all.sort_unstable_by_key(|(rank, address, _)| Reverse((*rank, *address)));
@@ -384,7 +393,7 @@ impl Trace {
 
     /// The `sync.Map`s, those that were used most first, at most `limit`.
     pub fn sync_maps(&self, limit: usize) -> Vec<SyncView> {
-        let mut all: Vec<_> = self.sync_maps.iter().collect();
+        let mut all: Vec<_> = self.shown_sync_maps().collect();
         all.sort_unstable_by_key(|(address, map)| Reverse((map.ops.all(), *address)));
         all.truncate(limit);
         let view = |(address, map): (u64, &super::sync_map::SyncMap)| SyncView {
@@ -420,8 +429,7 @@ impl Trace {
     /// Locks that somebody waits or waited for, longest first, at most `limit`.
     pub fn locks(&self, limit: usize) -> Vec<LockView> {
         let mut all: Vec<_> = self
-            .locks
-            .iter()
+            .shown_locks()
             .map(|(address, lock)| (contended(lock.waits(), lock.open), address, lock))
             .filter(|(rank, ..)| *rank > 0)
             .collect();
@@ -516,7 +524,7 @@ impl Trace {
         }
         let shards = self.shards();
         let mut sums: HashMap<String, Sum> = HashMap::new();
-        for (_, map) in self.maps.iter() {
+        for (_, map) in self.shown_maps() {
             let Some((lock, ..)) = self.guard(map) else {
                 continue;
             };
@@ -554,7 +562,7 @@ impl Trace {
                 arrangement(name, sum_of.maps, locks, sum_of.ops, waits)
             })
             .collect();
-        let sync_maps: Vec<_> = self.sync_maps.iter().collect();
+        let sync_maps: Vec<_> = self.shown_sync_maps().collect();
         if !sync_maps.is_empty() {
             let inside = self
                 .locks

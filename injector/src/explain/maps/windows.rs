@@ -41,7 +41,8 @@ impl Windows {
             if kinds.has(*kind) {
                 let kind = *kind as usize;
                 let start = start_ns.max(self.end_ns[kind]);
-                self.seen_ns[kind] += end_ns.saturating_sub(start);
+                let seen = &mut self.seen_ns[kind];
+                *seen = seen.saturating_add(end_ns.saturating_sub(start));
                 self.end_ns[kind] = end_ns.max(self.end_ns[kind]);
             }
         }

@@ -17,7 +17,7 @@ use iced_x86::{
     Code, Decoder, DecoderOptions, Formatter as _, GasFormatter, Instruction, Mnemonic, Register,
 };
 
-use super::{Method, Site};
+use super::{Call, Method, Site};
 
 /// More instructions than come before `push %rbp`.
 const LONGEST_START: usize = 8;
@@ -63,6 +63,36 @@ pub fn calls(code: &[u8], address: u64, callee: u64) -> Vec<Site> {
         })
         .map(|instruction| site(&instruction, code, address, false))
         .collect()
+}
+
+pub fn returns(code: &[u8], address: u64) -> Vec<Site> {
+    decoder(code, address)
+        .iter()
+        .filter(|instruction| instruction.code() == Code::Retnq)
+        .map(|instruction| site(&instruction, code, address, false))
+        .collect()
+}
+
+/// Several ways to read the last bytes can be right; the direct call is the
+/// longest that is usual.
+pub fn call_at_end(code: &[u8], address: u64) -> Option<Call> {
+    [5, 2, 3, 4, 6, 7].into_iter().find_map(|size| {
+        let skip = code.len().checked_sub(size)?;
+        let instruction = decoder(&code[skip..], address + skip as u64).decode();
+        (instruction.len() == size).then_some(())?;
+        match instruction.code() {
+            Code::Call_rel32_64 => Some(Call::Direct(instruction.near_branch_target())),
+            Code::Call_rm64 => Some(Call::Indirect),
+            _ => None,
+        }
+    })
+}
+
+pub fn jumps(code: &[u8], address: u64, to: u64) -> bool {
+    decoder(code, address).iter().any(|instruction| {
+        matches!(instruction.code(), Code::Jmp_rel32_64 | Code::Jmp_rel8_64)
+            && instruction.near_branch_target() == to
+    })
 }
 
 fn decoder(code: &[u8], address: u64) -> Decoder<'_> {
@@ -229,6 +259,34 @@ mod tests {
         assert_eq!(found[0].method, Method::Emulated);
     }
 
+    #[test]
+    fn returns_are_instructions_of_their_own() {
+        // mov $0xc3c3c3c3,%eax; ret; pop %rbp; ret; int3
+        let code = [0xb8, 0xc3, 0xc3, 0xc3, 0xc3, 0xc3, 0x5d, 0xc3, 0xcc];
+        let found = returns(&code, 0x1000);
+        let places: Vec<u64> = found.iter().map(|site| site.address).collect();
+        assert_eq!(places, [0x1005, 0x1007]);
+        assert_eq!(found[0].instruction, "ret");
+        assert_eq!(found[0].method, Method::SingleStepped);
+    }
+
+    #[test]
+    fn calls_before_a_return_address() {
+        let at = |code: &[u8]| call_at_end(code, 0x1000);
+        // call 0x1107
+        assert_eq!(at(&[0x90, 0x90, 0xe8, 0, 1, 0, 0]), Some(Call::Direct(0x1107)));
+        // call *(%rdx); call *%r8; call *0x18(%rcx); call *0x10(%rip)
+        assert_eq!(at(&[0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0x12]), Some(Call::Indirect));
+        assert_eq!(at(&[0x90, 0x90, 0x90, 0x90, 0x41, 0xff, 0xd0]), Some(Call::Indirect));
+        assert_eq!(at(&[0x90, 0x90, 0x90, 0x90, 0xff, 0x51, 0x18]), Some(Call::Indirect));
+        assert_eq!(at(&[0x90, 0xff, 0x15, 0x10, 0, 0, 0]), Some(Call::Indirect));
+        // jmp; mov
+        assert_eq!(at(&[0x90, 0x90, 0xe9, 0, 1, 0, 0]), None);
+        assert_eq!(at(&[0x90, 0x90, 0x90, 0x90, 0x48, 0x89, 0xe5]), None);
+        assert!(jumps(&[0x90, 0xe9, 0xfa, 0x0f, 0, 0], 0x1000, 0x2000));
+        assert!(!jumps(&[0x90, 0xe8, 0xfa, 0x0f, 0, 0], 0x1000, 0x2000));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_give_a_site_at_an_instruction_or_none(code: Vec<u8>) {
@@ -236,6 +294,9 @@ mod tests {
                 prop_assert!(site.address - 0x1000 < code.len() as u64);
             }
             let _ = calls(&code, 0x1000, 0x1000);
+            let _ = returns(&code, 0x1000);
+            let _ = jumps(&code, 0x1000, 0x1000);
+            let _ = call_at_end(&code, 0x1000);
         }
     }
 }

@@ -13,12 +13,15 @@
 //! Huge frames are checked in another way, and probed at their first
 //! instruction.
 
-use super::{Method, Site};
+use super::{Call, Method, Site};
 
 /// `ldr x16, [x28, #16]` and `#24`: `g.stackguard0` and `g.stackguard1`.
 const LOAD_GUARD: [u32; 2] = [0xf940_0b90, 0xf940_0f90];
 /// `cmp sp, x16` and `cmp x17, x16`.
 const COMPARE: [u32; 2] = [0xeb30_63ff, 0xeb10_023f];
+
+/// `ret`, through the link register.
+const RETURN: u32 = 0xd65f_03c0;
 
 pub fn at_entry(code: &[u8], address: u64) -> Option<Site> {
     let words = || words(code, address);
@@ -40,6 +43,28 @@ pub fn calls(code: &[u8], address: u64, callee: u64) -> Vec<Site> {
         .filter(|(at, word)| is_call(*word) && target(*at, *word, 26, 0) == callee)
         .map(|(at, word)| site(at, word, false))
         .collect()
+}
+
+pub fn returns(code: &[u8], address: u64) -> Vec<Site> {
+    words(code, address)
+        .filter(|(_, word)| *word == RETURN)
+        .map(|(at, word)| site(at, word, false))
+        .collect()
+}
+
+pub fn call_at_end(code: &[u8], address: u64) -> Option<Call> {
+    let (at, word) = words(code, address).last()?;
+    if is_call(word) {
+        return Some(Call::Direct(target(at, word, 26, 0)));
+    }
+    // blr
+    (word & 0xffff_fc1f == 0xd63f_0000).then_some(Call::Indirect)
+}
+
+/// `b`.
+pub fn jumps(code: &[u8], address: u64, to: u64) -> bool {
+    words(code, address)
+        .any(|(at, word)| word & 0xfc00_0000 == 0x1400_0000 && target(at, word, 26, 0) == to)
 }
 
 fn words(code: &[u8], address: u64) -> impl Iterator<Item = (u64, u32)> {
@@ -107,6 +132,9 @@ fn text(address: u64, word: u32) -> String {
         let distance = ((word >> 12) << 23) as i32 >> 23;
         return format!("str x30, [sp, #{distance}]!");
     }
+    if word == RETURN {
+        return "ret".to_owned();
+    }
     match LOAD_GUARD.iter().position(|load| *load == word) {
         Some(index) => format!("ldr x16, [x28, #{}]", 16 + 8 * index),
         None => format!(".inst {word:#010x}"),
@@ -167,11 +195,35 @@ mod tests {
         assert!(calls(&code, 0x1000, 0x2000).is_empty());
     }
 
+    #[test]
+    fn returns_through_the_link_register() {
+        // ldr x30, [sp], #32; ret; ret x1
+        let code = code(&[0xf842_07fe, RETURN, 0xd65f_0020]);
+        let found = returns(&code, 0x1000);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].address, found[0].instruction.as_str()), (0x1004, "ret"));
+        assert_eq!(found[0].method, Method::SingleStepped);
+    }
+
+    #[test]
+    fn calls_before_a_return_address() {
+        let at = |word: u32| call_at_end(&code(&[word]), 0x1000);
+        assert_eq!(at(0x9400_000d), Some(Call::Direct(0x1034)));
+        // blr x26; b
+        assert_eq!(at(0xd63f_0340), Some(Call::Indirect));
+        assert_eq!(at(0x1400_000d), None);
+        assert!(jumps(&code(&[0x1400_000d]), 0x1000, 0x1034));
+        assert_eq!(call_at_end(&[], 0x1000), None);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(code: Vec<u8>, address: u64) {
             let _ = at_entry(&code, address);
             let _ = calls(&code, address, 0);
+            let _ = returns(&code, address);
+            let _ = jumps(&code, address, 0);
+            let _ = call_at_end(&code, address);
         }
     }
 }

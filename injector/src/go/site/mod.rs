@@ -8,7 +8,7 @@
 mod amd64;
 mod arm64;
 
-use super::{image::Machine, symbols::Extent};
+use super::{image::Machine, returns::Call, symbols::Extent};
 
 /// Longest function that is searched for calls, in bytes.
 const LONGEST_FUNCTION: usize = 1 << 16;
@@ -73,6 +73,32 @@ pub fn at_call(machine: Machine, code: &[u8], address: u64, callee: Extent) -> R
         Some(site) if calls.is_empty() => Ok(site),
         Some(_) => Err(calls.len() + 1),
         None => Err(0),
+    }
+}
+
+/// The instructions by which a function returns, in order.
+pub fn returns(machine: Machine, code: &[u8], address: u64) -> Vec<Site> {
+    let code = &code[..code.len().min(LONGEST_FUNCTION)];
+    match machine {
+        Machine::Amd64 => amd64::returns(code, address),
+        Machine::Arm64 => arm64::returns(code, address),
+    }
+}
+
+/// The call that some code ends with.
+pub fn call_at_end(machine: Machine, code: &[u8], address: u64) -> Option<Call> {
+    match machine {
+        Machine::Amd64 => amd64::call_at_end(code, address),
+        Machine::Arm64 => arm64::call_at_end(code, address),
+    }
+}
+
+/// Whether a function jumps to the start of another one.
+pub fn jumps(machine: Machine, code: &[u8], address: u64, to: u64) -> bool {
+    let code = &code[..code.len().min(LONGEST_FUNCTION)];
+    match machine {
+        Machine::Amd64 => amd64::jumps(code, address, to),
+        Machine::Arm64 => arm64::jumps(code, address, to),
     }
 }
 

@@ -147,7 +147,7 @@ fn parties(
 ) -> bool {
     let (mut target, truth) = start(toolchain, mode);
     let pid = target.pid;
-    let injector = Injector::start_with(&format!("maps --pid {pid} --output json{flags}"));
+    let injector = Injector::start_with(&format!("maps --pid {pid} --budget none --output json{flags}"));
     target.go();
     await_end(&mut target);
     let ended = injector.finish();
@@ -176,7 +176,10 @@ fn parties(
 
 fn innocent(toolchain: &Toolchain) {
     let (mut target, _) = start(toolchain, "locked");
-    let injector = Injector::start_with(&format!("maps --pid {} --output json", target.pid));
+    let injector = Injector::start_with(&format!(
+        "maps --pid {} --budget none --output json",
+        target.pid
+    ));
     target.go();
     let seen = target.finish();
     let ended = injector.finish();
@@ -216,7 +219,7 @@ fn fatal_file(toolchain: &Toolchain) {
     let (mut target, _) = start(toolchain, "read");
     let pid = target.pid;
     let injector = Injector::start_with(&format!(
-        "maps --pid {pid} --output json --fatal-dir {}",
+        "maps --pid {pid} --budget none --output json --fatal-dir {}",
         directory.display()
     ));
     target.go();
