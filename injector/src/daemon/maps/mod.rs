@@ -1,6 +1,7 @@
 //! A run of `injector maps`: attach, tell what happens, end.
 
 mod governor;
+mod known;
 mod tracer;
 mod units;
 
@@ -30,8 +31,11 @@ use super::{
     run::{closed, until},
 };
 use crate::{
-    explain::fatal::Fatal,
-    go::{GoError, Program},
+    explain::{
+        fatal::Fatal,
+        maps::{Kinds, Trace},
+    },
+    go::{Callers, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
         budget::{Seen, Spent},
@@ -40,6 +44,7 @@ use crate::{
     },
     plan::CpuShare,
 };
+use known::Known;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
 
 /// What to do.
@@ -56,6 +61,8 @@ pub struct Job {
     pub budget: CpuShare,
     /// Where files for fatal errors go.
     pub fatal_dir: Option<PathBuf>,
+    /// Whose work is shown.
+    pub callers: Callers,
     /// Output.
     pub format: Format,
 }
@@ -69,6 +76,10 @@ pub async fn run(job: Job) -> Result<Ending> {
 
 struct Run {
     tracer: MapTracer,
+    /// What is concluded of each target.
+    traces: Vec<Trace>,
+    /// What is known of each.
+    known: Vec<Known>,
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
     format: Format,
@@ -97,7 +108,10 @@ impl Run {
         for target in tracer.targets() {
             announce(target);
         }
+        let known = |target| Known::new(target, job.callers.clone());
         Ok(Self {
+            traces: traces(&tracer),
+            known: tracer.targets().iter().map(known).collect(),
             tracer,
             process,
             fatal_dir: job.fatal_dir,
@@ -121,7 +135,7 @@ impl Run {
                 ready = self.tracer.ready() => {
                     let told = match ready? {
                         Ready::Fatals => self.report(),
-                        Ready::Events => self.tracer.events(feed),
+                        Ready::Events => self.conclude(),
                     };
                     match told {
                         Ok(()) => continue,
@@ -137,6 +151,21 @@ impl Run {
             };
             return Ok(ending);
         }
+    }
+
+    /// Adds what has happened, and finds out what that does not say.
+    fn conclude(&mut self) -> Result<()> {
+        let Self {
+            traces,
+            known,
+            tracer,
+            ..
+        } = self;
+        tracer.events(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
+        for (known, trace) in known.iter_mut().zip(traces) {
+            known.look(trace);
+        }
+        Ok(())
     }
 
     /// Tells of fatal errors.
@@ -172,7 +201,9 @@ impl Run {
     /// Takes the probes away, reads what is left, and sums up.
     fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         let elapsed = self.start.elapsed();
-        self.tracer.finish(feed)?;
+        let (traces, known) = (&mut self.traces, &self.known);
+        self.tracer
+            .finish(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
         let ending = ending?;
         if ending == Ending::OutputClosed {
             return Ok(ending);
@@ -194,6 +225,12 @@ impl Run {
                 self.summary.leave_out(function, why);
             }
         }
+        for known in &self.known {
+            let (different, wrong) = known.stacks();
+            self.summary.stacks.different += different;
+            self.summary.stacks.wrong += wrong;
+            self.summary.no_names = known.lacks_names();
+        }
         self.summary.spent = spent(self.tracer.spending());
         self.summary.lose(&self.tracer.counters()?);
         let mut out = stdout().lock();
@@ -208,8 +245,27 @@ impl Run {
     }
 }
 
-/// Where events go from here.
-fn feed(_target: &Traced, _news: News<'_>) {}
+fn traces(tracer: &MapTracer) -> Vec<Trace> {
+    let programs = tracer.targets().iter().map(|it| it.loaded.program());
+    programs
+        .map(|program| {
+            // It would not be traced without.
+            let kind = program.maps.unwrap_or(MapKind::Swiss);
+            Trace::new(tracer.start_ns(), kind, &program.offsets)
+        })
+        .collect()
+}
+
+fn feed(trace: &mut Trace, known: &Known, news: &News<'_>) {
+    match news {
+        News::Event(event) => trace.feed(event, known),
+        News::Seen(slice) => {
+            let kinds: Kinds = slice.kinds.iter().copied().collect();
+            trace.window(slice.start_ns, slice.end_ns, kinds);
+        }
+        News::Gap => trace.gap(),
+    }
+}
 
 fn spent(spending: Spending) -> Spent {
     let own = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {

@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     io,
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -29,6 +30,9 @@ use crate::{
 /// How often the ring of events is looked at, and what probes have cost. The
 /// kernel side wakes us earlier when the ring fills up or the budget is spent.
 const POLL: Duration = Duration::from_millis(30);
+/// The longest slice of time that is told as one, in nanoseconds: so far behind is
+/// what is known of how long something was seen.
+const LONGEST_SLICE_NS: u64 = 10_000_000_000;
 /// Events, and fatal errors, that are read before something else gets its turn.
 const EVENT_BATCH: usize = 65_536;
 const FATAL_BATCH: usize = 16;
@@ -38,7 +42,7 @@ pub struct Traced {
     /// Its id.
     pub pid: u32,
     /// Its program, where the process has it.
-    pub loaded: Loaded,
+    pub loaded: Arc<Loaded>,
     /// Its probes.
     pub tracing: Tracing,
 }
@@ -58,13 +62,15 @@ pub enum News<'a> {
     Event(&'a EventRecord),
     /// Nothing but what was told, of these kinds of events, in this time.
     Seen(&'a Slice),
+    /// Events were lost, or only counted because the budget was used up.
+    Gap,
 }
 
 /// A time in which all events of some kinds were seen, of one process.
 #[derive(Debug)]
 pub struct Slice {
-    /// The process, by its index.
-    target: usize,
+    /// The process, in the order of [`MapTracer::targets`].
+    pub target: usize,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub start_ns: u64,
     /// The same.
@@ -121,7 +127,12 @@ pub struct MapTracer {
     budget: Option<f64>,
     start_ns: u64,
     looked_ns: u64,
+    /// Those that are over, and for each process the one that is not.
     slices: VecDeque<Slice>,
+    current: Vec<Slice>,
+    /// Losses that were counted, and whether that is to be told.
+    losses: u64,
+    has_gap: bool,
     seen_ns: [u64; Event::ALL.len()],
 }
 
@@ -137,7 +148,7 @@ impl MapTracer {
             let tracing = Tracing::of(&program, pid, index as u16, first_site)?;
             first_site += tracing.sites();
             units.extend(units::of(index, &tracing));
-            let loaded = Loaded::new(program, pid)?;
+            let loaded = Arc::new(Loaded::new(program, pid)?);
             targets.push(Traced {
                 pid,
                 loaded,
@@ -188,6 +199,9 @@ impl MapTracer {
             start_ns: now,
             looked_ns: now,
             slices: VecDeque::new(),
+            current: Vec::new(),
+            losses: 0,
+            has_gap: false,
             seen_ns: [0; Event::ALL.len()],
         };
         tracer.look()?;
@@ -232,7 +246,7 @@ impl MapTracer {
     /// Looks at what the probes have cost, opens and closes windows, and hands out
     /// what has happened, in the order of time; the last milliseconds wait for the
     /// next time.
-    pub fn events(&mut self, each: impl FnMut(&Traced, News<'_>)) -> Result<()> {
+    pub fn events(&mut self, each: impl FnMut(usize, &Traced, News<'_>)) -> Result<()> {
         self.look()?;
         let settled = clock::monotonic_ns().saturating_sub(SETTLED_NS);
         self.drain(EVENT_BATCH)?;
@@ -248,19 +262,29 @@ impl MapTracer {
         })
     }
 
-    fn hand_out(&mut self, until_ns: u64, mut each: impl FnMut(&Traced, News<'_>)) {
+    fn hand_out(&mut self, until_ns: u64, mut each: impl FnMut(usize, &Traced, News<'_>)) {
+        if std::mem::take(&mut self.has_gap) {
+            for (index, target) in self.targets.iter().enumerate() {
+                each(index, target, News::Gap);
+            }
+        }
         for event in self.ordered.until(until_ns) {
-            if let Some(target) = self.targets.get(usize::from(event.target)) {
-                each(target, News::Event(&event));
+            let index = usize::from(event.target);
+            if let Some(target) = self.targets.get(index) {
+                each(index, target, News::Event(&event));
             }
         }
         while let Some(slice) = self.slices.pop_front_if(|slice| slice.end_ns < until_ns) {
-            each(&self.targets[slice.target], News::Seen(&slice));
+            each(
+                slice.target,
+                &self.targets[slice.target],
+                News::Seen(&slice),
+            );
         }
     }
 
     /// Takes all probes away and hands out what is left.
-    pub fn finish(&mut self, each: impl FnMut(&Traced, News<'_>)) -> Result<()> {
+    pub fn finish(&mut self, each: impl FnMut(usize, &Traced, News<'_>)) -> Result<()> {
         let now = clock::monotonic_ns();
         self.account(now)?;
         for index in (0..self.attached.len()).rev() {
@@ -270,6 +294,7 @@ impl MapTracer {
         for closing in self.closing.drain(..) {
             let _ = closing.join();
         }
+        self.slices.extend(self.current.drain(..));
         while self.drain(EVENT_BATCH)? > 0 {}
         self.hand_out(u64::MAX, each);
         Ok(())
@@ -345,6 +370,10 @@ impl MapTracer {
     fn account(&mut self, now: u64) -> Result<bool> {
         let gated = self.kernel.is_gate_shut()?;
         let looked = std::mem::replace(&mut self.looked_ns, now);
+        let counters = self.kernel.counters()?;
+        let losses = counters[Counter::EventsDropped as usize] + counters[Counter::Gated as usize];
+        self.has_gap |= losses > self.losses;
+        self.losses = losses;
         let mut since = vec![u64::MAX; self.units.len()];
         for attached in &self.attached {
             for unit in &attached.units {
@@ -359,41 +388,58 @@ impl MapTracer {
                 used.cost_ns += units::cost(probe, site, self.traps);
             }
         }
-        if !gated {
-            self.slice(looked, now, &since);
+        for target in 0..self.targets.len() {
+            let kinds = if gated {
+                Vec::new()
+            } else {
+                self.seen(target, looked, &since)
+            };
+            for kind in &kinds {
+                self.seen_ns[*kind as usize] += now - looked;
+            }
+            self.slice(target, looked, now, kinds);
         }
         Ok(gated)
     }
 
-    /// Notes which kinds of events were seen in full.
-    fn slice(&mut self, start_ns: u64, end_ns: u64, since: &[u64]) {
-        for target in 0..self.targets.len() {
-            let (mut seen, mut missed) = (Vec::new(), Vec::new());
-            let units = self.units.iter().zip(since);
-            for (unit, since) in units.filter(|(unit, _)| unit.target == target) {
-                let kinds = unit.probes.iter().map(|probe| probe.probe.event);
-                if *since <= start_ns {
-                    seen.extend(kinds);
+    /// The kinds of events of which all probes were attached from this time on.
+    fn seen(&self, target: usize, start_ns: u64, since: &[u64]) -> Vec<Event> {
+        let (mut seen, mut missed) = (Vec::new(), Vec::new());
+        let units = self.units.iter().zip(since);
+        for (unit, since) in units.filter(|(unit, _)| unit.target == target) {
+            let kinds = unit.probes.iter().map(|probe| probe.probe.event);
+            if *since <= start_ns {
+                seen.extend(kinds);
+            } else {
+                missed.extend(kinds);
+            }
+        }
+        let mut kinds: Vec<Event> = Vec::new();
+        for kind in seen {
+            if !missed.contains(&kind) && !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        kinds
+    }
+
+    /// Goes on with the slice of a process, or begins the next one.
+    fn slice(&mut self, target: usize, start_ns: u64, end_ns: u64, kinds: Vec<Event>) {
+        let next = Slice {
+            target,
+            start_ns,
+            end_ns,
+            kinds,
+        };
+        match self.current.iter_mut().find(|it| it.target == target) {
+            None => self.current.push(next),
+            Some(current) => {
+                let length = current.end_ns - current.start_ns;
+                if current.kinds == next.kinds && length < LONGEST_SLICE_NS {
+                    current.end_ns = end_ns;
                 } else {
-                    missed.extend(kinds);
+                    self.slices.push_back(std::mem::replace(current, next));
                 }
-            }
-            let mut kinds: Vec<Event> = Vec::new();
-            for kind in seen {
-                if !missed.contains(&kind) && !kinds.contains(&kind) {
-                    kinds.push(kind);
-                }
-            }
-            for kind in &kinds {
-                self.seen_ns[*kind as usize] += end_ns - start_ns;
-            }
-            if !kinds.is_empty() {
-                self.slices.push_back(Slice {
-                    target,
-                    start_ns,
-                    end_ns,
-                    kinds,
-                });
             }
         }
     }
@@ -406,6 +452,11 @@ impl MapTracer {
     /// The counters of the kernel side, in the order of [`Counter::ALL`].
     pub fn counters(&self) -> Result<[u64; Counter::ALL.len()]> {
         self.kernel.counters()
+    }
+
+    /// When it began, by `CLOCK_MONOTONIC`, in nanoseconds.
+    pub fn start_ns(&self) -> u64 {
+        self.start_ns
     }
 
     /// What was asked for and what came of it.

@@ -12,6 +12,8 @@ mod go_doctor;
 mod guards;
 mod help;
 mod maps;
+mod maps_faults;
+mod maps_servers;
 mod returns;
 mod seed_case;
 mod selection;
@@ -44,6 +46,8 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         go_doctor::trials(host),
         help::trials(host),
         maps::trials(host),
+        maps_faults::trials(host),
+        maps_servers::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {
