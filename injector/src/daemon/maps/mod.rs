@@ -1,6 +1,7 @@
 //! A run of `injector maps`: attach, tell what happens, end.
 
 mod governor;
+mod known;
 mod tracer;
 mod units;
 
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     explain::maps::{Kinds, Trace},
-    go::{self, GoError, MapKind, Program},
+    go::{self, Callers, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
         budget::{Seen, Spent},
@@ -41,6 +42,7 @@ use crate::{
     },
     plan::CpuShare,
 };
+use known::Known;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
 
 /// There is one target, so it is the first in the kernel's table.
@@ -64,6 +66,8 @@ pub struct Job {
     pub hold_on_fatal: Option<Duration>,
     /// Kinds of operations that are probed; all if empty.
     pub only: Vec<Kind>,
+    /// Whose work is shown.
+    pub callers: Callers,
     /// Output.
     pub format: Format,
 }
@@ -101,6 +105,8 @@ struct Run {
     tracer: MapTracer,
     /// What is concluded of each target.
     traces: Vec<Trace>,
+    /// What is known of each.
+    known: Vec<Known>,
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
     hold: Option<Hold>,
@@ -142,8 +148,10 @@ impl Run {
         for target in tracer.targets() {
             announce(target);
         }
+        let known = |target| Known::new(target, job.callers.clone());
         Ok(Self {
             traces: traces(&tracer),
+            known: tracer.targets().iter().map(known).collect(),
             tracer,
             process,
             fatal_dir: job.fatal_dir,
@@ -168,12 +176,7 @@ impl Run {
                 ready = self.tracer.ready() => {
                     let told = match ready? {
                         Ready::Fatals => self.report(),
-                        Ready::Events => {
-                            let traces = &mut self.traces;
-                            self.tracer.events(|index, target, news| {
-                                feed(&mut traces[index], target, &news);
-                            })
-                        }
+                        Ready::Events => self.conclude(),
                     };
                     match told {
                         Ok(()) => continue,
@@ -193,6 +196,21 @@ impl Run {
             };
             return Ok(ending);
         }
+    }
+
+    /// Adds what has happened, and finds out what that does not say.
+    fn conclude(&mut self) -> Result<()> {
+        let Self {
+            traces,
+            known,
+            tracer,
+            ..
+        } = self;
+        tracer.events(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
+        for (known, trace) in known.iter_mut().zip(traces) {
+            known.look(trace);
+        }
+        Ok(())
     }
 
     /// Tells of fatal errors.
@@ -240,10 +258,9 @@ impl Run {
     /// Takes the probes away, reads what is left, and sums up.
     fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         let elapsed = self.start.elapsed();
-        let traces = &mut self.traces;
-        self.tracer.finish(|index, target, news| {
-            feed(&mut traces[index], target, &news);
-        })?;
+        let (traces, known) = (&mut self.traces, &self.known);
+        self.tracer
+            .finish(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
         let ending = ending?;
         if ending == Ending::OutputClosed {
             return Ok(ending);
@@ -264,6 +281,12 @@ impl Run {
             for (function, why) in &tracing.left_out {
                 self.summary.leave_out(function, why);
             }
+        }
+        for known in &self.known {
+            let (different, wrong) = known.stacks();
+            self.summary.stacks.different += different;
+            self.summary.stacks.wrong += wrong;
+            self.summary.no_names = known.lacks_names();
         }
         self.summary.spent = spent(self.tracer.spending());
         self.summary.lose(&self.tracer.counters()?);
@@ -290,9 +313,9 @@ fn traces(tracer: &MapTracer) -> Vec<Trace> {
         .collect()
 }
 
-fn feed(trace: &mut Trace, target: &Traced, news: &News<'_>) {
+fn feed(trace: &mut Trace, known: &Known, news: &News<'_>) {
     match news {
-        News::Event(event) => trace.feed(event, &target.loaded),
+        News::Event(event) => trace.feed(event, known),
         News::Seen(slice) => {
             let kinds: Kinds = slice.kinds.iter().copied().collect();
             trace.window(slice.start_ns, slice.end_ns, kinds);

@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     io,
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -46,7 +47,7 @@ pub struct Traced {
     /// Its id.
     pub pid: u32,
     /// Its program, where the process has it.
-    pub loaded: Loaded,
+    pub loaded: Arc<Loaded>,
     /// Its probes.
     pub tracing: Tracing,
 }
@@ -158,7 +159,7 @@ impl MapTracer {
             tracing.events.retain(|it| wanted(it.probe.event));
             first_site += tracing.sites();
             units.extend(units::of(index, &tracing));
-            let loaded = Loaded::new(program, pid)?;
+            let loaded = Arc::new(Loaded::new(program, pid)?);
             targets.push(Traced {
                 pid,
                 loaded,

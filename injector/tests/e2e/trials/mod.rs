@@ -12,7 +12,9 @@ mod go_doctor;
 mod guards;
 mod help;
 mod maps;
+mod maps_faults;
 mod maps_hold;
+mod maps_servers;
 mod recording;
 mod returns;
 mod seed_case;
@@ -48,6 +50,8 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         recording::trials(host),
         maps::trials(host),
         maps_hold::trials(host),
+        maps_faults::trials(host),
+        maps_servers::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {
