@@ -229,24 +229,24 @@ fn probe_places(
 ) -> Vec<Placement> {
     let code = code(image, function);
     let one = |site: Result<Site, &'static str>| site.map(|site| vec![site]);
-    let sites = match probe.place {
-        Place::Entry => one(site::at_entry(image.machine, code, function.address)
-            .ok_or("its first instruction cannot be probed")),
-        Place::CallTo(callee) => one(match found.get(callee) {
-            None => Err("the function that it should call is not there"),
-            Some(callee) => site::at_call(image.machine, code, function.address, *callee).map_err(
-                |count| match count {
-                    0 => "the call that it should have is not there",
-                    _ => "it has several calls where one was expected",
-                },
-            ),
-        }),
-        Place::Returns => match site::returns(image.machine, code, function.address) {
-            sites if sites.is_empty() => Err("it has no instruction by which it returns"),
-            sites if sites.len() > MOST_RETURNS => Err("it returns at too many places"),
-            sites => Ok(sites),
-        },
-    };
+    let sites =
+        match probe.place {
+            Place::Entry => one(site::at_entry(image.machine, code, function.address)
+                .ok_or("its first instruction cannot be probed")),
+            Place::CallTo(callee) => one(match found.get(callee) {
+                None => Err("the function that it should call is not there"),
+                Some(callee) => site::at_call(image.machine, code, function.address, *callee)
+                    .map_err(|count| match count {
+                        0 => "the call that it should have is not there",
+                        _ => "it has several calls where one was expected",
+                    }),
+            }),
+            Place::Returns => match site::returns(image.machine, code, function.address) {
+                sites if sites.is_empty() => Err("it has no instruction by which it returns"),
+                sites if sites.len() > MOST_RETURNS => Err("it returns at too many places"),
+                sites => Ok(sites),
+            },
+        };
     match sites {
         Ok(sites) => sites
             .into_iter()

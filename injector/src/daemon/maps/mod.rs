@@ -1,6 +1,8 @@
 //! A run of `injector maps`: attach, tell what happens, end.
 
 mod governor;
+mod known;
+mod tell;
 mod tracer;
 mod units;
 
@@ -30,11 +32,12 @@ use super::{
     run::{closed, until},
 };
 use crate::{
+    clock,
     explain::{
         fatal::Fatal,
         maps::{Kinds, Trace},
     },
-    go::{GoError, MapKind, Program},
+    go::{Callers, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
         budget::{Seen, Spent},
@@ -43,6 +46,8 @@ use crate::{
     },
     plan::CpuShare,
 };
+use known::Known;
+use tell::Teller;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
 
 /// What to do.
@@ -59,6 +64,8 @@ pub struct Job {
     pub budget: CpuShare,
     /// Where files for fatal errors go.
     pub fatal_dir: Option<PathBuf>,
+    /// Whose work is shown.
+    pub callers: Callers,
     /// Output.
     pub format: Format,
 }
@@ -74,6 +81,9 @@ struct Run {
     tracer: MapTracer,
     /// What is concluded of each target.
     traces: Vec<Trace>,
+    /// What is known of each.
+    known: Vec<Known>,
+    teller: Teller,
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
     format: Format,
@@ -102,8 +112,11 @@ impl Run {
         for target in tracer.targets() {
             announce(target);
         }
+        let known = |target| Known::new(target, job.callers.clone());
         Ok(Self {
             traces: traces(&tracer),
+            known: tracer.targets().iter().map(known).collect(),
+            teller: Teller::new(job.format, vec![pid]),
             tracer,
             process,
             fatal_dir: job.fatal_dir,
@@ -127,12 +140,7 @@ impl Run {
                 ready = self.tracer.ready() => {
                     let told = match ready? {
                         Ready::Fatals => self.report(),
-                        Ready::Events => {
-                            let traces = &mut self.traces;
-                            self.tracer.events(|index, target, news| {
-                                feed(&mut traces[index], target, &news);
-                            })
-                        }
+                        Ready::Events => self.conclude(),
                     };
                     match told {
                         Ok(()) => continue,
@@ -150,10 +158,27 @@ impl Run {
         }
     }
 
+    /// Adds what has happened, and finds out what that does not say.
+    fn conclude(&mut self) -> Result<()> {
+        let Self {
+            traces,
+            known,
+            tracer,
+            teller,
+            ..
+        } = self;
+        tracer.events(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
+        for (known, trace) in known.iter_mut().zip(&mut *traces) {
+            known.look(trace);
+        }
+        Ok(teller.tell(traces, clock::monotonic_ns())?)
+    }
+
     /// Tells of fatal errors.
     fn report(&mut self) -> Result<()> {
         let Self {
             tracer,
+            teller,
             fatal_dir,
             format,
             summary,
@@ -174,6 +199,7 @@ impl Run {
                 let path = fatal_file::write(directory, &name, |out| write(out, *format, &report))?;
                 eprintln!("injector: wrote {}", path.display());
             }
+            teller.clear();
             let mut out = stdout().lock();
             write(&mut out, *format, &report)?;
             Ok(out.flush()?)
@@ -183,16 +209,19 @@ impl Run {
     /// Takes the probes away, reads what is left, and sums up.
     fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         let elapsed = self.start.elapsed();
-        let traces = &mut self.traces;
-        self.tracer.finish(|index, target, news| {
-            feed(&mut traces[index], target, &news);
-        })?;
+        let (traces, known) = (&mut self.traces, &self.known);
+        self.tracer
+            .finish(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
         let ending = ending?;
         if ending == Ending::OutputClosed {
             return Ok(ending);
         }
         if let Err(error) = self.report() {
             return failed(error);
+        }
+        let told = self.teller.finish(&mut self.traces, clock::monotonic_ns());
+        if let Err(error) = told {
+            return closed(error);
         }
         self.summary.ended(elapsed, ending.to_string());
         for target in self.tracer.targets() {
@@ -207,6 +236,12 @@ impl Run {
             for (function, why) in &tracing.left_out {
                 self.summary.leave_out(function, why);
             }
+        }
+        for known in &self.known {
+            let (different, wrong) = known.stacks();
+            self.summary.stacks.different += different;
+            self.summary.stacks.wrong += wrong;
+            self.summary.no_names = known.lacks_names();
         }
         self.summary.spent = spent(self.tracer.spending());
         self.summary.lose(&self.tracer.counters()?);
@@ -233,9 +268,9 @@ fn traces(tracer: &MapTracer) -> Vec<Trace> {
         .collect()
 }
 
-fn feed(trace: &mut Trace, target: &Traced, news: &News<'_>) {
+fn feed(trace: &mut Trace, known: &Known, news: &News<'_>) {
     match news {
-        News::Event(event) => trace.feed(event, &target.loaded),
+        News::Event(event) => trace.feed(event, known),
         News::Seen(slice) => {
             let kinds: Kinds = slice.kinds.iter().copied().collect();
             trace.window(slice.start_ns, slice.end_ns, kinds);

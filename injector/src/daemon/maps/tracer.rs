@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     io,
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -41,7 +42,7 @@ pub struct Traced {
     /// Its id.
     pub pid: u32,
     /// Its program, where the process has it.
-    pub loaded: Loaded,
+    pub loaded: Arc<Loaded>,
     /// Its probes.
     pub tracing: Tracing,
 }
@@ -147,7 +148,7 @@ impl MapTracer {
             let tracing = Tracing::of(&program, pid, index as u16, first_site)?;
             first_site += tracing.sites();
             units.extend(units::of(index, &tracing));
-            let loaded = Loaded::new(program, pid)?;
+            let loaded = Arc::new(Loaded::new(program, pid)?);
             targets.push(Traced {
                 pid,
                 loaded,

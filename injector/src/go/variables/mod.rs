@@ -14,7 +14,9 @@ mod walk;
 
 use std::ops::ControlFlow;
 
-pub use shape::{Layout, Member};
+pub use shape::Layout;
+#[cfg(test)]
+pub use shape::Member;
 use shape::{Builder, Id, Shape};
 use unit::Types;
 pub use walk::Names;

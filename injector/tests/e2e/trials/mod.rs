@@ -12,6 +12,8 @@ mod go_doctor;
 mod guards;
 mod help;
 mod maps;
+mod maps_faults;
+mod maps_servers;
 mod recording;
 mod returns;
 mod seed_case;
@@ -46,6 +48,8 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         help::trials(host),
         recording::trials(host),
         maps::trials(host),
+        maps_faults::trials(host),
+        maps_servers::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {
