@@ -13,6 +13,7 @@ mod guards;
 mod help;
 mod maps;
 mod maps_faults;
+mod maps_hold;
 mod maps_servers;
 mod recording;
 mod returns;
@@ -50,6 +51,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         maps::trials(host),
         maps_faults::trials(host),
         maps_servers::trials(host),
+        maps_hold::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {
