@@ -172,6 +172,7 @@ mod user {
         crate::Margins,
         crate::Stats,
         crate::go::Gate,
+        crate::go::Hold,
         crate::go::Layout,
         crate::go::SiteStats,
         crate::go::Stats

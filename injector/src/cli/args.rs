@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use nix::errno::Errno;
 
 use crate::{
-    daemon::Format,
+    daemon::{Format, maps::Kind},
     go::Pattern,
     kernel::{HookChoice, engine::EngineChoice},
     plan::{self, Bytes, CpuShare, Delay, Malformed, Over, Peer, Probability, Protocols, When},
@@ -140,6 +140,9 @@ pub enum Sub {
     /// The process that wakes the sleep engine's threads.
     #[command(hide = true)]
     SleepServer(SleepServer),
+    /// The process that lets a stopped target go on.
+    #[command(hide = true)]
+    HoldWatchdog(HoldWatchdog),
     /// The process whose memory the sleep engine's threads wait for.
     #[command(hide = true)]
     SleepHolder {
@@ -172,6 +175,15 @@ pub struct Maps {
     /// Write a file here for each fatal error, too.
     #[arg(long, value_name = "DIR")]
     pub fatal_dir: Option<PathBuf>,
+    /// Stop the process for this time at its first fatal error, so that a debugger
+    /// can look into it; at most 1m. A watchdog lets it go on if injector dies.
+    #[arg(long, value_parser = plan::duration::parse, value_name = "TIME")]
+    pub hold_on_fatal: Option<Duration>,
+    /// Probe operations of these kinds only: write, read, iterate. Growth and
+    /// fatal errors are always probed. Both parties of an accident can be named
+    /// when only writes are.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
+    pub only: Vec<Kind>,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
@@ -185,6 +197,29 @@ pub struct Report {
     /// How to write it; as JSON, every send is written, too.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// Flags of the watchdog of `--hold-on-fatal`.
+#[derive(Debug, Args)]
+pub struct HoldWatchdog {
+    /// The process that is stopped.
+    #[arg(long)]
+    pub pid: u32,
+    /// For how many nanoseconds.
+    #[arg(long)]
+    pub hold_ns: u64,
+    /// Its index in the kernel's tables.
+    #[arg(long)]
+    pub target: u32,
+    /// Id of the map that says whether it is to be stopped.
+    #[arg(long)]
+    pub armed: u32,
+    /// Id of the map that says since when it is.
+    #[arg(long)]
+    pub holds: u32,
+    /// Id of the ring that is written to when it is.
+    #[arg(long)]
+    pub bell: u32,
 }
 
 /// Flags of `doctor`.

@@ -17,6 +17,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Cli, Sub};
+use crate::daemon::watchdog::{self, Orders};
 
 /// Reads the command line, does what it says, returns the exit code.
 pub fn main() -> ExitCode {
@@ -58,6 +59,14 @@ fn dispatch(cli: Cli) -> Result<u8> {
         }
         Some(Sub::Workload(flags)) => workload::run(&flags),
         Some(Sub::SleepServer(flags)) => crate::sleeper::server::run(flags.sleeps, flags.control),
+        Some(Sub::HoldWatchdog(flags)) => watchdog::run(Orders {
+            pid: flags.pid,
+            hold_ns: flags.hold_ns,
+            target: flags.target,
+            armed: flags.armed,
+            holds: flags.holds,
+            bell: flags.bell,
+        }),
         Some(Sub::SleepHolder { server }) => crate::sleeper::holder::run(server),
     }
 }
