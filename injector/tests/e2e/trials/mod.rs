@@ -14,6 +14,7 @@ mod help;
 mod maps;
 mod maps_faults;
 mod maps_servers;
+mod maps_share;
 mod maps_hold;
 mod recording;
 mod returns;
@@ -51,6 +52,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         maps::trials(host),
         maps_faults::trials(host),
         maps_servers::trials(host),
+        maps_share::trials(host),
         maps_hold::trials(host),
     ];
     let trials = trials.into_iter().flatten();
