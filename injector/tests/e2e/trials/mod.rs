@@ -14,7 +14,11 @@ mod help;
 mod maps;
 mod maps_faults;
 mod maps_hold;
+mod maps_names;
 mod maps_servers;
+mod maps_share;
+mod maps_hold;
+mod maps_names;
 mod recording;
 mod returns;
 mod seed_case;
@@ -50,7 +54,9 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         recording::trials(host),
         maps::trials(host),
         maps_faults::trials(host),
+        maps_names::trials(host),
         maps_servers::trials(host),
+        maps_share::trials(host),
         maps_hold::trials(host),
     ];
     let trials = trials.into_iter().flatten();
