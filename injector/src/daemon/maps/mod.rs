@@ -2,6 +2,7 @@
 
 mod governor;
 mod known;
+mod tell;
 mod tracer;
 mod units;
 
@@ -32,6 +33,7 @@ use super::{
     run::{closed, until},
 };
 use crate::{
+    clock,
     explain::maps::{Kinds, Trace},
     go::{self, Callers, GoError, MapKind, Program},
     kernel::host::Host,
@@ -43,6 +45,7 @@ use crate::{
     plan::CpuShare,
 };
 use known::Known;
+use tell::Teller;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
 
 /// There is one target, so it is the first in the kernel's table.
@@ -107,6 +110,7 @@ struct Run {
     traces: Vec<Trace>,
     /// What is known of each.
     known: Vec<Known>,
+    teller: Teller,
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
     hold: Option<Hold>,
@@ -152,6 +156,7 @@ impl Run {
         Ok(Self {
             traces: traces(&tracer),
             known: tracer.targets().iter().map(known).collect(),
+            teller: Teller::new(job.format, vec![pid]),
             tracer,
             process,
             fatal_dir: job.fatal_dir,
@@ -204,19 +209,21 @@ impl Run {
             traces,
             known,
             tracer,
+            teller,
             ..
         } = self;
         tracer.events(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
-        for (known, trace) in known.iter_mut().zip(traces) {
+        for (known, trace) in known.iter_mut().zip(&mut *traces) {
             known.look(trace);
         }
-        Ok(())
+        Ok(teller.tell(traces, clock::monotonic_ns())?)
     }
 
     /// Tells of fatal errors.
     fn report(&mut self) -> Result<()> {
         let Self {
             tracer,
+            teller,
             fatal_dir,
             hold,
             format,
@@ -249,6 +256,7 @@ impl Run {
                 let path = fatal_file::write(directory, &name, |out| write(out, *format, &report))?;
                 eprintln!("injector: wrote {}", path.display());
             }
+            teller.clear();
             let mut out = stdout().lock();
             write(&mut out, *format, &report)?;
             Ok(out.flush()?)
@@ -267,6 +275,13 @@ impl Run {
         }
         if let Err(error) = self.report() {
             return failed(error);
+        }
+        for (known, trace) in self.known.iter_mut().zip(&mut self.traces) {
+            known.look_now(trace);
+        }
+        let told = self.teller.finish(&mut self.traces, clock::monotonic_ns());
+        if let Err(error) = told {
+            return closed(error);
         }
         self.summary.ended(elapsed, ending.to_string());
         for target in self.tracer.targets() {

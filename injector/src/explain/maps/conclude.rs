@@ -284,7 +284,7 @@ impl Trace {
                 let (role, stack, count) = match one.ops.writes() {
                     0 if one.ops.reads > 0 => ("reads", one.stacks.1, one.ops.reads),
                     0 => ("iterates", one.stacks.1, one.ops.iterations),
-                    writes => ("writes", one.stacks.0, writes),
+                    count => ("writes", one.stacks.0, count),
                 };
                 Party {
                     count,

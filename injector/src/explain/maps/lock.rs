@@ -325,7 +325,7 @@ pub struct Locks {
     /// Those that were given up.
     pub summarised: Summarised,
     /// What is none.
-    pub no_locks: NoLocks,
+    pub others: NoLocks,
     /// Waits that ended and were not seen to begin.
     pub unmatched: u64,
 }
@@ -339,7 +339,7 @@ impl Locks {
             semaphores: Table::new(SEMAPHORES),
             pairs: HashSet::with_capacity(PAIRS),
             summarised: Summarised::default(),
-            no_locks: NoLocks::default(),
+            others: NoLocks::default(),
             unmatched: 0,
         }
     }
@@ -357,11 +357,6 @@ impl Locks {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Lock)> {
         self.table.iter()
-    }
-
-    /// All of them, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Lock)> {
-        self.table.iter_mut()
     }
 
     /// Whether one of the two was seen to wait for the other.
@@ -528,10 +523,10 @@ impl Locks {
         let Some((address, side)) = wait.lock else {
             let ns = end_ns.map_or(0, |end| end - wait.start_ns);
             let waits = match wait.role {
-                Role::WaitGroup => &mut self.no_locks.wait_groups,
-                Role::File => &mut self.no_locks.files,
-                Role::Runtime => &mut self.no_locks.runtime,
-                _ => &mut self.no_locks.unknown,
+                Role::WaitGroup => &mut self.others.wait_groups,
+                Role::File => &mut self.others.files,
+                Role::Runtime => &mut self.others.runtime,
+                _ => &mut self.others.unknown,
             };
             waits.add(ns);
             return;

@@ -36,7 +36,11 @@ pub use finding::{About, Claim, Confidence, Figure, Finding, Party, Seen};
 pub use lock::{NoLocks, Waits};
 pub use map::{Class, Ops};
 pub use symbols::Symbols;
-pub use view::{Arrangement, Collections, GuardView, LockView, MapView, Place, SummedUp, SyncView};
+#[cfg(test)]
+pub use sync_map::SyncOps;
+pub use view::{Arrangement, Collections, LockView, MapView, SummedUp, SyncView};
+#[cfg(test)]
+pub use view::{GuardView, Place};
 pub use windows::Kinds;
 
 use gc::Gc;
@@ -44,8 +48,6 @@ use goroutine::{Goroutine, Held, Origins};
 use lock::{How, LockLayout, Locks};
 use map::{Around, Maps, Name, SameStruct};
 use symbols::Stacks;
-pub use sync_map::SyncOps;
-
 use sync_map::SyncMaps;
 use table::Table;
 use windows::Windows;
