@@ -49,6 +49,8 @@ counters! {
     DeliveredNs => "delivered_ns",
     /// Records lost because the ring buffer was full.
     RecordsDropped => "records_dropped",
+    /// Stacks of sends lost because their ring buffer was full.
+    StacksDropped => "stacks_dropped",
     /// Process events lost because their ring buffer was full.
     LifecycleDropped => "lifecycle_dropped",
     /// Returns that a hook missed (too many calls in flight).

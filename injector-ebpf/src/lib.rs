@@ -30,7 +30,7 @@ pub use functions::{Place, SEND_FUNCTIONS, SEND_SYSCALLS, SendFunction, SendSysc
 pub use in_flight::InFlight;
 pub use record::{
     COMM_LEN, ENDPOINT_LEN, Endpoint, Guard, Hook, LifecycleEvent, LifecycleKind, Operation,
-    Protocol, SendRecord, Verdict, flags,
+    Protocol, SEND_FRAMES, SendRecord, SendStack, Verdict, flags,
 };
 pub use rule::{
     BUDGETS, Budget, Control, KNOTS, MAX_RULES, Mode, NO_DELAY, OverAction, QuantileTable, Rule,
@@ -84,6 +84,9 @@ pub struct Offsets {
     pub msghdr_msg_namelen: u32,
     pub msghdr_msg_flags: u32,
     pub pt_regs_syscall: u32,
+    pub pt_regs_goroutine: u32,
+    pub pt_regs_frame: u32,
+    pub pt_regs_instruction: u32,
 }
 
 impl Offsets {
@@ -126,6 +129,9 @@ impl Offsets {
         msghdr_msg_namelen: Self::ABSENT,
         msghdr_msg_flags: Self::ABSENT,
         pt_regs_syscall: Self::ABSENT,
+        pt_regs_goroutine: Self::ABSENT,
+        pt_regs_frame: Self::ABSENT,
+        pt_regs_instruction: Self::ABSENT,
     };
 }
 
@@ -166,6 +172,7 @@ mod user {
         crate::Margins,
         crate::Stats,
         crate::go::Gate,
+        crate::go::Hold,
         crate::go::Layout,
         crate::go::SiteStats,
         crate::go::Stats

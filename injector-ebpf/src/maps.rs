@@ -8,6 +8,7 @@ use aya_ebpf::{
 use injector_ebpf::{
     BUDGETS, Budget, Control, InFlight, MAX_RULES, Margins, QuantileTable, Rule, SLEEP_SLOTS,
     Setup, Sleep, Stats, TABLES, Target,
+    go::{Layout, MAX_TARGETS},
 };
 
 /// What is remembered of a thread of a target.
@@ -111,6 +112,15 @@ pub static MARGINS: Array<Margins> = Array::with_max_entries(1, 0);
 /// daemon that does not get to run.
 #[map]
 pub static SENDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Stacks of sends by goroutines. 8 MiB hold 36,000: a send has at most one.
+#[map]
+pub static STACKS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Go programs whose goroutines are known, by tgid: as many as the map tracer
+/// can trace at once.
+#[map]
+pub static GO_PROGRAMS: HashMap<u32, Layout> = HashMap::with_max_entries(MAX_TARGETS, 0);
 
 /// Process events.
 #[map]

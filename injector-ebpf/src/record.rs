@@ -173,6 +173,9 @@ pub struct SendRecord {
     /// Order in which the thread first sent, from 0: with `call_index` the key
     /// of the decision.
     pub thread_ordinal: u64,
+    /// Number of the goroutine that sends; 0 when it is not known, or there is
+    /// none.
+    pub goroutine: u64,
     /// Process id.
     pub tgid: u32,
     /// Thread id.
@@ -199,6 +202,28 @@ pub struct SendRecord {
     /// whichever the hook uses, or the [`Operation`] for [`Hook::Lsm`]; 0 and
     /// without meaning for [`Hook::SockSendLength`].
     pub place: u8,
+}
+
+/// Return addresses that are kept of a send: enough to leave the standard
+/// library of an HTTP server and reach its handler's caller.
+pub const SEND_FRAMES: usize = 24;
+
+/// Where a goroutine is that sends.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendStack {
+    /// [`SendRecord::start_ns`] of the send; with `tid`, the key to it.
+    pub start_ns: u64,
+    /// Number of the goroutine.
+    pub goroutine: u64,
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// How many frames there are.
+    pub depth: u64,
+    /// The system call's instruction, then return addresses, innermost first.
+    pub frames: [u64; SEND_FRAMES],
 }
 
 numbered! {
@@ -240,9 +265,10 @@ mod tests {
         assert_eq!(size_of::<Endpoint>(), ENDPOINT_LEN + 2 + 6);
         assert_eq!(
             size_of::<SendRecord>(),
-            9 * 8 + 2 * 4 + 2 * size_of::<Endpoint>() + COMM_LEN + 2 + 6
+            10 * 8 + 2 * 4 + 2 * size_of::<Endpoint>() + COMM_LEN + 2 + 6
         );
         assert_eq!(size_of::<SendRecord>() % 8, 0);
+        assert_eq!(size_of::<SendStack>(), 4 * 8 + SEND_FRAMES * 8);
         assert_eq!(size_of::<LifecycleEvent>(), 16);
         assert_eq!(
             size_of::<crate::InFlight>(),

@@ -9,6 +9,7 @@ mod go;
 mod kernel;
 mod output;
 mod plan;
+mod recording;
 mod sleeper;
 mod stream;
 mod target;

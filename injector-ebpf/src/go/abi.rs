@@ -23,6 +23,16 @@ pub const MAP_BYTES: usize = 48;
 /// Bytes of an iterator that are frozen: `runtime.hiter` has 96, and
 /// `internal/runtime/maps.Iter` no more.
 pub const ITERATOR_BYTES: usize = 96;
+/// Maps that are frozen when a program ends itself, beside the one that the
+/// goroutine's last operation was on: of those that were written last. The one
+/// that the error is about is among them when only its writes are traced.
+/// One less than a power of two.
+pub const RECENT_MAPS: usize = 3;
+/// Writes of any map of a program that are remembered in their order, a power
+/// of two.
+pub const RECENT_WRITES: usize = 64;
+/// In place of an offset: it is not known where the field is.
+pub const NO_FIELD: u32 = u32::MAX;
 /// Probes of all targets together.
 pub const MAX_SITES: u32 = 1024;
 /// Go programs at once.
@@ -193,6 +203,9 @@ pub struct Cookie {
     pub at_entry: bool,
     /// The kernel executes a copy of the probed instruction, which costs more.
     pub single_stepped: bool,
+    /// It is on the jump that is taken when the stack has to grow; then the
+    /// function begins anew, and the probe is hit again.
+    pub repeats: bool,
     /// Index into the table of [`SiteStats`].
     pub site: u16,
     /// Index into the table of [`Layout`]s.
@@ -209,6 +222,7 @@ impl Cookie {
             | (self.iterator as u64 & 0xf) << 16
             | (self.at_entry as u64) << 20
             | (self.single_stepped as u64) << 21
+            | (self.repeats as u64) << 22
             | (self.site as u64) << 32
             | (self.target as u64) << 48
     }
@@ -223,6 +237,7 @@ impl Cookie {
             iterator: (cookie >> 16) as u8 & 0xf,
             at_entry: (cookie >> 20) & 1 != 0,
             single_stepped: (cookie >> 21) & 1 != 0,
+            repeats: (cookie >> 22) & 1 != 0,
             site: (cookie >> 32) as u16,
             target: (cookie >> 48) as u16,
         }
@@ -243,8 +258,12 @@ pub struct Layout {
     pub thread_goroutine: u32,
     /// `hiter.h` (runtime/map.go) or `Iter.m` (internal/runtime/maps/table.go).
     pub iterator_map: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// `g.parentGoid` (runtime/runtime2.go), or [`NO_FIELD`].
+    pub goroutine_parent: u32,
+    /// `g.gopc` (runtime/runtime2.go), or [`NO_FIELD`].
+    pub goroutine_creator: u32,
+    /// `g.startpc` (runtime/runtime2.go), or [`NO_FIELD`].
+    pub goroutine_start: u32,
 }
 
 /// One hit of a probe. An operation is recorded at its beginning.
@@ -369,16 +388,93 @@ const NO_TOUCH: Touch = Touch {
     reserved: 0,
 };
 
+/// Who made a goroutine, as its `g` says.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// Number of the goroutine; 0 when its `g` could not be read or belongs to
+    /// another by now.
+    pub goroutine_id: u64,
+    /// Number of the goroutine that made it; 0 when not known.
+    pub parent: u64,
+    /// Return address of the `go` statement; 0 when not known.
+    pub creator: u64,
+    /// Entry of its first function; 0 when not known.
+    pub start: u64,
+}
+
+/// Bits of [`FrozenMap::flags`].
+pub mod frozen_flags {
+    /// [`super::FrozenMap::history`] is there.
+    pub const HISTORY: u64 = 1;
+    /// [`super::FrozenMap::header`] could be read.
+    pub const HEADER: u64 = 1 << 1;
+}
+
+/// A map, with all that was known of it at one instant.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrozenMap {
+    /// Address of its header; 0 for none.
+    pub address: u64,
+    /// Bits of [`frozen_flags`].
+    pub flags: u64,
+    /// Its header.
+    pub header: [u8; MAP_BYTES],
+    /// What goroutines did with it.
+    pub history: History,
+    /// Of the goroutines that wrote it, by slot.
+    pub origins: [Origin; WRITERS],
+}
+
+impl FrozenMap {
+    /// None.
+    pub const EMPTY: Self = Self {
+        address: 0,
+        flags: 0,
+        header: [0; MAP_BYTES],
+        history: History::EMPTY,
+        origins: [NO_ORIGIN; WRITERS],
+    };
+}
+
+const NO_ORIGIN: Origin = Origin {
+    goroutine_id: 0,
+    parent: 0,
+    creator: 0,
+    start: 0,
+};
+
+/// The maps of a program in the order of their writes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recent {
+    /// Writes so far.
+    pub count: u64,
+    /// Addresses of the maps, in a ring.
+    pub maps: [u64; RECENT_WRITES],
+}
+
+/// A process that was stopped when it ended itself.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// Goroutines that came to stop it; only the first did.
+    pub claims: u64,
+    /// When it was stopped; 0 for never.
+    pub since_ns: u64,
+}
+
 /// Bits of [`FatalRecord::flags`].
 pub mod fatal_flags {
     /// The goroutine had done something with a map: [`super::FatalRecord::last`].
     pub const LAST: u8 = 1;
-    /// That map's history is there.
-    pub const HISTORY: u8 = 1 << 1;
-    /// That map's header could be read.
-    pub const MAP: u8 = 1 << 2;
     /// The iterator could be read.
-    pub const ITERATOR: u8 = 1 << 3;
+    pub const ITERATOR: u8 = 1 << 1;
+    /// The process was stopped to be looked at.
+    pub const HELD: u8 = 1 << 2;
+    /// It was to be stopped, and the kernel did not do it.
+    pub const NOT_HELD: u8 = 1 << 3;
 }
 
 /// A program that ends itself, with all that was known of it at this instant.
@@ -416,12 +512,13 @@ pub struct FatalRecord {
     pub frames: [u64; FATAL_FRAMES],
     /// The goroutine's last operation on a map.
     pub last: EventRecord,
-    /// The header of that map.
-    pub map: [u8; MAP_BYTES],
     /// The iterator of that operation.
     pub iterator: [u8; ITERATOR_BYTES],
-    /// What others did with that map.
-    pub history: History,
+    /// Who made the goroutine.
+    pub origin: Origin,
+    /// The map of its last operation, then others by their last write, latest
+    /// first.
+    pub maps: [FrozenMap; 1 + RECENT_MAPS],
 }
 
 impl FatalRecord {
@@ -442,9 +539,9 @@ impl FatalRecord {
         message: [0; MESSAGE_LEN],
         frames: [0; FATAL_FRAMES],
         last: NO_EVENT,
-        map: [0; MAP_BYTES],
         iterator: [0; ITERATOR_BYTES],
-        history: History::EMPTY,
+        origin: NO_ORIGIN,
+        maps: [FrozenMap::EMPTY; 1 + RECENT_MAPS],
     };
 }
 
@@ -456,7 +553,7 @@ mod tests {
 
     #[test]
     fn records_have_no_padding() {
-        assert_eq!(size_of::<Layout>(), 6 * 4);
+        assert_eq!(size_of::<Layout>(), 8 * 4);
         assert_eq!(size_of::<Gate>(), 3 * 8);
         assert_eq!(size_of::<EventRecord>(), 9 * 8 + OP_FRAMES * 8);
         assert_eq!(size_of::<Touch>(), 5 * 8);
@@ -467,22 +564,29 @@ mod tests {
                 + 2 * WRITERS * size_of::<EventRecord>()
                 + TOUCHES * size_of::<Touch>()
         );
+        assert_eq!(size_of::<Origin>(), 4 * 8);
+        assert_eq!(
+            size_of::<FrozenMap>(),
+            2 * 8 + MAP_BYTES + size_of::<History>() + WRITERS * size_of::<Origin>()
+        );
+        assert_eq!(size_of::<Recent>(), 8 + RECENT_WRITES * 8);
         assert_eq!(
             size_of::<FatalRecord>(),
             6 * 8
                 + MESSAGE_LEN
                 + FATAL_FRAMES * 8
                 + size_of::<EventRecord>()
-                + MAP_BYTES
                 + ITERATOR_BYTES
-                + size_of::<History>()
+                + size_of::<Origin>()
+                + (1 + RECENT_MAPS) * size_of::<FrozenMap>()
         );
     }
 
     #[test]
     fn rings_have_powers_of_two() {
-        assert!(WRITERS.is_power_of_two() && TOUCHES.is_power_of_two());
-        assert!(MARKS.is_power_of_two());
+        for size in [MARKS, RECENT_WRITES, WRITERS, TOUCHES, 1 + RECENT_MAPS] {
+            assert!(size.is_power_of_two());
+        }
     }
 
     #[test]
@@ -495,6 +599,7 @@ mod tests {
                 iterator: NO_ARGUMENT,
                 at_entry: true,
                 single_stepped: false,
+                repeats: false,
                 site: MAX_SITES as u16 - 1,
                 target: MAX_TARGETS as u16 - 1,
             },
@@ -505,6 +610,7 @@ mod tests {
                 iterator: 6,
                 at_entry: false,
                 single_stepped: true,
+                repeats: true,
                 site: u16::MAX,
                 target: u16::MAX,
             },

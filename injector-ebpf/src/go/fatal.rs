@@ -4,19 +4,32 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_attach_cookie, bpf_ktime_get_ns, generated::bpf_probe_read_kernel},
+    helpers::{
+        bpf_get_attach_cookie, bpf_ktime_get_ns,
+        generated::{bpf_probe_read_kernel, bpf_send_signal},
+    },
     macros::uprobe,
     programs::ProbeContext,
 };
-use injector_ebpf::go::{Cookie, Counter, FatalRecord, fatal_flags};
+use injector_ebpf::go::{
+    Cookie, Counter, EventRecord, FatalRecord, FrozenMap, Layout, Origin, RECENT_MAPS,
+    RECENT_WRITES, WRITERS, fatal_flags, frozen_flags,
+};
 
 use crate::{
+    atomic,
     count::{count, hit},
     goroutine::{self, Goroutine},
-    maps::{EMPTY, FATALS, GOROUTINES, GoroutineKey, MAPS, MapKey},
+    maps::{
+        EMPTY, FATALS, GOROUTINES, GoroutineKey, HOLD_ARMED, HOLD_BELL, HOLDS, MAPS, MapKey, RECENT,
+    },
     registers::Registers,
     stack, user,
 };
+
+/// Stops a process. Its number is the same on amd64 and arm64
+/// (include/uapi/asm-generic/signal.h).
+const SIGSTOP: u32 = 19;
 
 /// `runtime.fatal(s string)` or `runtime.throw(s string)`.
 #[uprobe]
@@ -28,6 +41,11 @@ pub fn go_fatal(ctx: ProbeContext) -> u32 {
         return 0;
     };
     let registers = Registers::of(&ctx);
+    if cookie.repeats && registers.stack_grows() {
+        return 0;
+    }
+    // The other threads come to a stop while what is known is frozen.
+    let held = hold(cookie.target, start);
     let Some(goroutine) = Goroutine::current(&registers, layout) else {
         count(Counter::Unreadable);
         return 0;
@@ -36,11 +54,44 @@ pub fn go_fatal(ctx: ProbeContext) -> u32 {
         count(Counter::FatalsDropped);
         return 0;
     };
+    let record = entry.as_mut_ptr();
     // SAFETY: the reserved memory is of this size, and every byte is written.
-    unsafe { freeze(entry.as_mut_ptr(), &registers, cookie, &goroutine, start) };
+    unsafe {
+        freeze(record, &registers, cookie, layout, &goroutine);
+        (*record).time_ns = start;
+        (*record).flags |= held;
+    }
     entry.submit(0);
     hit(cookie.site, start);
     0
+}
+
+/// Stops the process, if that was asked for and was not done before. Who
+/// waits for it is told first: without them nothing is stopped.
+#[inline(always)]
+fn hold(target: u16, now: u64) -> u8 {
+    let target = u32::from(target);
+    if HOLD_ARMED.get(target).is_none_or(|armed| *armed == 0) {
+        return 0;
+    }
+    let Some(hold) = HOLDS.get_ptr_mut(target) else {
+        return 0;
+    };
+    let Some(mut bell) = HOLD_BELL.reserve::<u64>(0) else {
+        return fatal_flags::NOT_HELD;
+    };
+    // SAFETY: a live map value.
+    let first = unsafe { atomic::fetch_add(&raw mut (*hold).claims, 1) } == 0;
+    // SAFETY: the helper takes any number; SIGSTOP is one of a signal.
+    if !first || unsafe { bpf_send_signal(SIGSTOP) } != 0 {
+        bell.discard(0);
+        return if first { fatal_flags::NOT_HELD } else { 0 };
+    }
+    // SAFETY: a live map value.
+    unsafe { (&raw mut (*hold).since_ns).write_volatile(now) };
+    bell.write(now);
+    bell.submit(0);
+    fatal_flags::HELD
 }
 
 /// # Safety
@@ -51,8 +102,8 @@ unsafe fn freeze(
     record: *mut FatalRecord,
     registers: &Registers,
     cookie: Cookie,
+    layout: &Layout,
     goroutine: &Goroutine,
-    now: u64,
 ) {
     // SAFETY: the caller's; sources are live map values.
     unsafe {
@@ -62,26 +113,22 @@ unsafe fn freeze(
             tgid: u64::from(goroutine.tgid),
         };
         let mut flags = 0;
+        let maps = (&raw mut (*record).maps).cast::<FrozenMap>();
         if copy(&raw mut (*record).last, GOROUTINES.get_ptr(&key)) {
             flags |= fatal_flags::LAST;
-            let key = MapKey {
-                address: (*record).last.subject,
-                tgid: u64::from(goroutine.tgid),
-            };
-            if copy(&raw mut (*record).history, MAPS.get_ptr(&key)) {
-                flags |= fatal_flags::HISTORY;
-            }
-            if user::copy(&raw mut (*record).map, key.address) {
-                flags |= fatal_flags::MAP;
-            }
+            (*maps).address = (*record).last.subject;
             let iterator = (*record).last.iterator;
             if iterator != 0 && user::copy(&raw mut (*record).iterator, iterator) {
                 flags |= fatal_flags::ITERATOR;
             }
         }
-        (*record).time_ns = now;
+        choose(maps, cookie.target);
+        for index in 0..=RECENT_MAPS {
+            freeze_map(maps.add(index), goroutine.tgid, layout);
+        }
         (*record).goroutine_id = goroutine.id;
         (*record).goroutine = goroutine.address;
+        (*record).origin = goroutine::origin(goroutine.address, goroutine.id, layout);
         (*record).tgid = goroutine.tgid;
         (*record).tid = goroutine.tid;
         (*record).site = cookie.site;
@@ -92,6 +139,83 @@ unsafe fn freeze(
         (*record).message_length = length;
         user::copy_some(&raw mut (*record).message, text, length);
         (*record).depth = stack::walk(&raw mut (*record).frames, registers, cookie.at_entry);
+    }
+}
+
+/// Puts the addresses of the maps that were written last behind the first.
+///
+/// # Safety
+///
+/// There are `1 + RECENT_MAPS` of `maps`, and they can be written.
+#[inline(always)]
+unsafe fn choose(maps: *mut FrozenMap, target: u16) {
+    let Some(recent) = RECENT.get_ptr(u32::from(target)) else {
+        return;
+    };
+    // SAFETY: a live map value; indices are below the arrays' lengths.
+    unsafe {
+        let written = (&raw const (*recent).maps).cast::<u64>();
+        let count = (&raw const (*recent).count).read_volatile();
+        let mut chosen = 0;
+        for back in 1..=RECENT_WRITES as u64 {
+            let index = count.wrapping_sub(back) as usize % RECENT_WRITES;
+            let address = written.add(index).read_volatile();
+            let mut new = address != 0;
+            for other in 0..=RECENT_MAPS {
+                if (*maps.add(other)).address == address {
+                    new = false;
+                }
+            }
+            if new {
+                chosen += 1;
+                (*maps.add(chosen & RECENT_MAPS)).address = address;
+                if chosen >= RECENT_MAPS {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// `map` can be written.
+#[inline(always)]
+unsafe fn freeze_map(map: *mut FrozenMap, tgid: u32, layout: &Layout) {
+    // SAFETY: the caller's; sources are live map values; indices are below the
+    // arrays' lengths.
+    unsafe {
+        let address = (*map).address;
+        if address == 0 {
+            return;
+        }
+        // The header first: what is in it changes fastest.
+        if user::copy(&raw mut (*map).header, address) {
+            (*map).flags |= frozen_flags::HEADER;
+        }
+        let key = MapKey {
+            address,
+            tgid: u64::from(tgid),
+        };
+        if !copy(&raw mut (*map).history, MAPS.get_ptr(&key)) {
+            return;
+        }
+        (*map).flags |= frozen_flags::HISTORY;
+        for slot in 0..WRITERS {
+            let turn = (&raw const (*map).history.turns)
+                .cast::<u64>()
+                .add(slot)
+                .read();
+            let place = slot * 2 + (turn as usize & 1);
+            let write = (&raw const (*map).history.writes)
+                .cast::<EventRecord>()
+                .add(place);
+            let origin = goroutine::origin((*write).goroutine, (*write).goroutine_id, layout);
+            (&raw mut (*map).origins)
+                .cast::<Origin>()
+                .add(slot)
+                .write(origin);
+        }
     }
 }
 

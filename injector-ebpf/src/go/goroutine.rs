@@ -1,7 +1,7 @@
 //! Who am I: the process and the goroutine that hit a probe.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use injector_ebpf::go::{Counter, Layout};
+use injector_ebpf::go::{Counter, Layout, NO_FIELD, Origin};
 
 use crate::{count::count, maps::LAYOUTS, registers::Registers, user};
 
@@ -53,5 +53,25 @@ impl Goroutine {
             address,
             id,
         })
+    }
+}
+
+/// Who made the goroutine whose `g` is at this address, if it is still this one.
+#[inline(always)]
+pub fn origin(address: u64, id: u64, layout: &Layout) -> Origin {
+    let field = |offset: u32| -> u64 {
+        if offset == NO_FIELD {
+            return 0;
+        }
+        user::read(address + u64::from(offset)).unwrap_or(0)
+    };
+    if id == 0 || field(layout.goroutine_id) != id {
+        return Origin::default();
+    }
+    Origin {
+        goroutine_id: id,
+        parent: field(layout.goroutine_parent),
+        creator: field(layout.goroutine_creator),
+        start: field(layout.goroutine_start),
     }
 }

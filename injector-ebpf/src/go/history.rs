@@ -4,12 +4,14 @@
 use core::ptr;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use injector_ebpf::go::{Counter, Event, EventRecord, History, TOUCHES, Touch, WRITERS};
+use injector_ebpf::go::{
+    Counter, Event, EventRecord, History, RECENT_WRITES, TOUCHES, Touch, WRITERS,
+};
 
 use crate::{
     atomic,
     count::count,
-    maps::{EMPTY, GOROUTINES, GoroutineKey, MAPS, MapKey},
+    maps::{EMPTY, GOROUTINES, GoroutineKey, MAPS, MapKey, RECENT},
 };
 
 /// Remembers an operation.
@@ -27,6 +29,7 @@ pub fn remember(op: &EventRecord, kind: Event, tgid: u32) {
         touch(history, op);
         if kind.is_write() {
             write(history, op);
+            note(op);
         }
     }
 }
@@ -60,7 +63,11 @@ fn of_map(address: u64, tgid: u32, kind: Event) -> Option<*mut History> {
     let empty = EMPTY.get_ptr(0)?;
     // The other one that is first at the same time must not be wiped out.
     // SAFETY: a live map value that is never written.
-    let _ = MAPS.insert(&key, unsafe { &(*empty).history }, u64::from(BPF_NOEXIST));
+    let _ = MAPS.insert(
+        &key,
+        unsafe { &(*empty).maps[0].history },
+        u64::from(BPF_NOEXIST),
+    );
     let new = MAPS.get_ptr_mut(&key);
     if new.is_none() {
         count(Counter::MapsFull);
@@ -118,5 +125,25 @@ unsafe fn write(history: *mut History, op: &EventRecord) {
             .add(place)
             .write(*op);
         turn.write_volatile(next);
+    }
+}
+
+/// Remembers that this map is the one that was written last. One that was so
+/// before takes no other place.
+#[inline(always)]
+fn note(op: &EventRecord) {
+    let Some(recent) = RECENT.get_ptr_mut(u32::from(op.target)) else {
+        return;
+    };
+    // SAFETY: a live map value; indices are below the array's length.
+    unsafe {
+        let maps = (&raw mut (*recent).maps).cast::<u64>();
+        let count = (&raw mut (*recent).count).read_volatile();
+        let last = maps.add(count.wrapping_sub(1) as usize % RECENT_WRITES);
+        if last.read_volatile() != op.subject {
+            let count = atomic::fetch_add(&raw mut (*recent).count, 1);
+            maps.add(count as usize % RECENT_WRITES)
+                .write_volatile(op.subject);
+        }
     }
 }

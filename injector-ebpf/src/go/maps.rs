@@ -5,8 +5,8 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_ebpf::go::{
-    EVENTS_BYTES, EventRecord, FatalRecord, Gate, History, Layout, MARKS as PLACES, MAX_SITES,
-    MAX_TARGETS, SiteStats, Stats,
+    EVENTS_BYTES, EventRecord, FatalRecord, Gate, History, Hold, Layout, MARKS as PLACES,
+    MAX_SITES, MAX_TARGETS, Recent, SiteStats, Stats,
 };
 
 /// A goroutine of a process. Their numbers are never used again.
@@ -68,6 +68,11 @@ pub static GOROUTINES: LruHashMap<GoroutineKey, EventRecord> =
 #[map]
 pub static MAPS: LruHashMap<MapKey, History> = LruHashMap::with_max_entries(4096, 0);
 
+/// The order in which the maps of a program were written, by
+/// [`injector_ebpf::go::Cookie::target`].
+#[map]
+pub static RECENT: Array<Recent> = Array::with_max_entries(MAX_TARGETS, 0);
+
 /// What a new entry begins as: too large for the stack. Never written.
 #[map]
 pub static EMPTY: Array<FatalRecord> = Array::with_max_entries(1, 0);
@@ -94,11 +99,25 @@ pub static SPENT: Array<u64> = Array::with_max_entries(1, 0);
 pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 
 /// Fatal errors. A program has a few at most: several goroutines that find the
-/// same map in use. 256 KiB hold 64 of them, for 16 programs.
+/// same map in use. 512 KiB hold 29 of them, for 16 programs.
 #[map]
-pub static FATALS: RingBuf = RingBuf::with_byte_size(256 << 10, 0);
+pub static FATALS: RingBuf = RingBuf::with_byte_size(512 << 10, 0);
 
 /// Events. Saturated, a thread of a Go program makes some 400,000 a second, of
 /// 160 bytes each: 8 MiB hold what four such threads make in 30 ms.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+/// Programs that are to be stopped when they end themselves: not 0. Written by
+/// userspace alone, so that it can be taken back at any time.
+#[map]
+pub static HOLD_ARMED: Array<u64> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// Those that were.
+#[map]
+pub static HOLDS: Array<Hold> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// Wakes who waits for a hold, several processes at once: nothing is ever read
+/// from it. A page is the least; each program rings once.
+#[map]
+pub static HOLD_BELL: RingBuf = RingBuf::with_byte_size(4096, 0);

@@ -27,12 +27,16 @@ pub fn go_event(ctx: ProbeContext) -> u32 {
     let Some(layout) = goroutine::layout(cookie.target) else {
         return 0;
     };
+    let registers = Registers::of(&ctx);
+    if cookie.repeats && registers.stack_grows() {
+        return 0;
+    }
     let Some(gate) = Gate::open() else {
         return 0;
     };
     if gate.is_shut() {
         count(Counter::Gated);
-    } else if record(&Registers::of(&ctx), cookie, layout, start).is_none() {
+    } else if record(&registers, cookie, layout, start).is_none() {
         count(Counter::Unreadable);
     }
     gate.pay(cookie, hit(cookie.site, start));

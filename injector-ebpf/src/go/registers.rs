@@ -12,6 +12,8 @@ pub struct Registers {
     pub frame: u64,
     /// Stack pointer on amd64; link register on arm64.
     pub return_place: u64,
+    /// The flags of the processor.
+    flags: u64,
     /// Arguments by number; [`injector_ebpf::go::NO_ARGUMENT`] is 0. All are
     /// read, for the verifier refuses a read at an offset that is not constant.
     arguments: [u64; 8],
@@ -35,6 +37,7 @@ impl Registers {
             instruction: regs.rip,
             frame: regs.rbp,
             return_place: regs.rsp,
+            flags: regs.eflags,
             arguments: [
                 regs.rax, regs.rbx, regs.rcx, regs.rdi, regs.rsi, regs.r8, regs.r9, 0,
             ],
@@ -52,6 +55,7 @@ impl Registers {
             instruction: regs.pc,
             frame: r[29],
             return_place: r[30],
+            flags: regs.pstate,
             arguments: [r[0], r[1], r[2], r[3], r[4], r[5], r[6], 0],
         }
     }
@@ -61,6 +65,21 @@ impl Registers {
     #[inline(always)]
     pub fn argument(&self, number: u8) -> u64 {
         self.arguments[(number & 7) as usize]
+    }
+
+    /// Whether the jump that the probe is on, at the end of a check of the stack,
+    /// will be taken: `jbe` or `jb` on amd64, `bls` or `blo` on arm64. A `jb`
+    /// that is not taken after equal numbers counts as taken; they are odd ones
+    /// for addresses.
+    #[inline(always)]
+    pub fn stack_grows(&self) -> bool {
+        if cfg!(bpf_target_arch = "aarch64") {
+            // Without carry, or zero.
+            self.flags & 1 << 29 == 0 || self.flags & 1 << 30 != 0
+        } else {
+            // With carry, or zero.
+            self.flags & (1 | 1 << 6) != 0
+        }
     }
 
     /// The return address, before the function has made its frame.

@@ -13,7 +13,7 @@ use injector_ebpf::{
 use super::{
     budget,
     engine::{self, Sleeps, Waited},
-    guard, hint,
+    goroutine, guard, hint,
     socket::{Name, Socket},
     task_work,
 };
@@ -230,6 +230,7 @@ fn describe(open: &mut InFlight, sender: &Sender, socket: &Socket, call: &Call, 
         record.flags |= flags::NON_BLOCKING;
     }
     socket.endpoints(&mut record.local, &mut record.peer, call.name);
+    goroutine::note(record);
 }
 
 /// Returns the errno to fail with, 0 to go on.
@@ -470,6 +471,7 @@ static EMPTY: InFlight = InFlight {
         cgroup: 0,
         call_index: 0,
         thread_ordinal: 0,
+        goroutine: 0,
         tgid: 0,
         tid: 0,
         local: NOWHERE,

@@ -7,6 +7,7 @@ mod engine_spin;
 pub mod fentry;
 pub mod flow;
 pub mod function;
+mod goroutine;
 pub mod guard;
 pub mod hint;
 mod kfunc;

@@ -12,7 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use nix::errno::Errno;
 
 use crate::{
-    daemon::Format,
+    daemon::{Format, maps::Kind},
     kernel::{HookChoice, engine::EngineChoice},
     plan::{self, Bytes, CpuShare, Delay, Malformed, Over, Peer, Probability, Protocols, When},
     target::selector::{CommPattern, EnvCondition},
@@ -114,6 +114,8 @@ pub enum Sub {
     /// A ten-second run against a small built-in client and server on loopback,
     /// with an explanation of each number.
     Demo(Demo),
+    /// Report once more what a run was that was recorded with --record.
+    Report(Report),
     /// Send a line to a running injector started with --control.
     Control {
         /// Its control socket.
@@ -137,6 +139,9 @@ pub enum Sub {
     /// The process that wakes the sleep engine's threads.
     #[command(hide = true)]
     SleepServer(SleepServer),
+    /// The process that lets a stopped target go on.
+    #[command(hide = true)]
+    HoldWatchdog(HoldWatchdog),
     /// The process whose memory the sleep engine's threads wait for.
     #[command(hide = true)]
     SleepHolder {
@@ -161,9 +166,51 @@ pub struct Maps {
     /// Write a file here for each fatal error, too.
     #[arg(long, value_name = "DIR")]
     pub fatal_dir: Option<PathBuf>,
+    /// Stop the process for this time at its first fatal error, so that a debugger
+    /// can look into it; at most 1m. A watchdog lets it go on if injector dies.
+    #[arg(long, value_parser = plan::duration::parse, value_name = "TIME")]
+    pub hold_on_fatal: Option<Duration>,
+    /// Probe operations of these kinds only: write, read, iterate. Growth and
+    /// fatal errors are always probed. Both parties of an accident can be named
+    /// when only writes are.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
+    pub only: Vec<Kind>,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// Flags of `report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The recording.
+    pub file: PathBuf,
+    /// How to write it; as JSON, every send is written, too.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// Flags of the watchdog of `--hold-on-fatal`.
+#[derive(Debug, Args)]
+pub struct HoldWatchdog {
+    /// The process that is stopped.
+    #[arg(long)]
+    pub pid: u32,
+    /// For how many nanoseconds.
+    #[arg(long)]
+    pub hold_ns: u64,
+    /// Its index in the kernel's tables.
+    #[arg(long)]
+    pub target: u32,
+    /// Id of the map that says whether it is to be stopped.
+    #[arg(long)]
+    pub armed: u32,
+    /// Id of the map that says since when it is.
+    #[arg(long)]
+    pub holds: u32,
+    /// Id of the ring that is written to when it is.
+    #[arg(long)]
+    pub bell: u32,
 }
 
 /// Flags of `doctor`.
@@ -332,6 +379,10 @@ pub struct Run {
     /// Write every send, not only flagged, failed and signalled ones.
     #[arg(long, help_heading = OUTPUT)]
     pub all: bool,
+    /// Record everything in this file, which must not exist yet, for `injector
+    /// report`.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub record: Option<PathBuf>,
     /// No status line and no news of targets.
     #[arg(long, short, action = ArgAction::SetTrue, help_heading = OUTPUT)]
     pub quiet: bool,

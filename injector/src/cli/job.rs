@@ -63,6 +63,7 @@ pub fn run(flags: Run) -> Result<u8> {
         max_targets: flags.max_targets,
         lease: flags.lease,
         control: flags.control,
+        record: flags.record,
         format: flags.output,
         verbosity: Verbosity {
             all: flags.all,

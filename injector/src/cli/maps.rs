@@ -27,6 +27,8 @@ pub fn run(flags: Maps) -> Result<u8> {
         duration: flags.duration,
         budget: flags.budget,
         fatal_dir: flags.fatal_dir,
+        hold_on_fatal: flags.hold_on_fatal,
+        only: flags.only,
         format: flags.output,
     }))?;
     Ok(ending.exit_code())

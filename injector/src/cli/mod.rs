@@ -8,6 +8,7 @@ mod failure;
 mod go;
 mod job;
 mod maps;
+mod report;
 mod workload;
 
 use std::{io, process::ExitCode};
@@ -16,6 +17,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 
 use self::args::{Cli, Sub};
+use crate::daemon::watchdog::{self, Orders};
 
 /// Reads the command line, does what it says, returns the exit code.
 pub fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         },
         Some(Sub::Maps(flags)) => maps::run(flags),
         Some(Sub::Demo(flags)) => demo::run(&flags),
+        Some(Sub::Report(flags)) => report::run(&flags),
         Some(Sub::Control { socket, request }) => {
             println!(
                 "{}",
@@ -56,6 +59,14 @@ fn dispatch(cli: Cli) -> Result<u8> {
         }
         Some(Sub::Workload(flags)) => workload::run(&flags),
         Some(Sub::SleepServer(flags)) => crate::sleeper::server::run(flags.sleeps, flags.control),
+        Some(Sub::HoldWatchdog(flags)) => watchdog::run(Orders {
+            pid: flags.pid,
+            hold_ns: flags.hold_ns,
+            target: flags.target,
+            armed: flags.armed,
+            holds: flags.holds,
+            bell: flags.bell,
+        }),
         Some(Sub::SleepHolder { server }) => crate::sleeper::holder::run(server),
     }
 }

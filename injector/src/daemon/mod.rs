@@ -5,10 +5,12 @@ pub mod command;
 pub mod control;
 mod ending;
 mod fatal_file;
+mod hold;
 pub mod maps;
 mod rules;
 mod run;
 mod sink;
+pub mod watchdog;
 
 pub use attach::{NoErrorHook, NoHook, NoSleepEngine};
 pub use run::{Job, NoLifecycle, run};

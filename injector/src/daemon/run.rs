@@ -3,7 +3,7 @@
 use std::{
     io,
     path::PathBuf,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result};
@@ -26,9 +26,10 @@ use super::{
 use crate::{
     clock,
     explain::{Summary, Totals},
-    kernel::{HookChoice, Kernel, engine::EngineChoice},
-    output::{RunInfo, mode_name},
+    kernel::{HookChoice, Kernel, engine::EngineChoice, host::Host},
+    output::{RunInfo, mode_name, recorded},
     plan::{Plan, compile},
+    recording::{schema::Content, write::Recorder},
     target::{
         Selector, Tracker,
         process::Process,
@@ -43,6 +44,8 @@ const POLL: Duration = Duration::from_millis(20);
 const SCAN: Duration = Duration::from_secs(2);
 /// How often the status is written: to a terminal or JSON, and to a log.
 const STATUS: Duration = Duration::from_secs(1);
+/// What failed when the disk is full, or gone.
+const NOT_RECORDED: &str = "cannot write the recording";
 /// Records handled before other work gets its turn.
 const BATCH: usize = 16_384;
 
@@ -62,6 +65,8 @@ pub struct Job {
     pub max_targets: u32,
     /// Lease of the kernel side.
     pub lease: Duration,
+    /// Where the run is recorded.
+    pub record: Option<PathBuf>,
     /// Path of the control socket.
     pub control: Option<PathBuf>,
     /// Output.
@@ -93,6 +98,7 @@ struct Run {
     _control: Option<ControlSocket>,
     sink: Sink,
     summary: Summary,
+    recorder: Option<Recorder>,
     hook: Hook,
     engine: Engine,
     /// Whether the run was started as one that acts, and has the lock for it.
@@ -120,6 +126,11 @@ impl Run {
         // Among a thousand threads that want the CPU, the lease would run out; as
         // in the sleep engine's server, it does not matter if this is refused.
         let _ = rustix::process::setpriority_process(None, -20);
+        // Before anything is attached: the file may be there already.
+        let recorder = job.record.as_deref().map(|path| {
+            Recorder::create(path).with_context(|| format!("cannot record in {}", path.display()))
+        });
+        let recorder = recorder.transpose()?;
         let mut kernel = Kernel::load(job.max_targets)?;
         if let Some(parent) = job.command.as_mut().and_then(Command::take_parent) {
             kernel.set_parent(parent);
@@ -175,6 +186,7 @@ impl Run {
             _control: control,
             sink,
             summary: Summary::default(),
+            recorder,
             hook,
             engine,
             may_act: job.plan.acts(),
@@ -184,6 +196,7 @@ impl Run {
             kernel,
             job,
         };
+        run.begin_recording()?;
         // Attaching can take longer than the lease on a slow machine.
         run.kernel.renew_lease(run.job.lease)?;
         run.announce();
@@ -198,6 +211,39 @@ impl Run {
             command.start()?;
         }
         Ok(run)
+    }
+
+    fn begin_recording(&mut self) -> Result<()> {
+        let run = recorded::begun(&self.info(), Host::read().release, self.started_unix()?);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(Content::Run(run)).context(NOT_RECORDED)?;
+            recorder.flush().context(NOT_RECORDED)?;
+        }
+        Ok(())
+    }
+
+    /// What is known of the run so far.
+    fn info(&self) -> RunInfo {
+        RunInfo {
+            targets: format!("{} ({} processes)", self.job.selector, self.tracker.ever()),
+            rules: self
+                .job
+                .plan
+                .rules
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            mode: self.job.plan.mode,
+            seed: self.job.plan.seed,
+            hook: self.hook.name().to_owned(),
+            engine: self.engine.describe(&self.job.plan),
+            ended: String::new(),
+            start_ns: self.start_ns,
+            elapsed: self.start.elapsed(),
+            in_flight: 0,
+            skipped: 0,
+            own_cpu: None,
+        }
     }
 
     fn announce(&mut self) {
@@ -271,6 +317,9 @@ impl Run {
                         self.report(&changes);
                     }
                     _ = status.tick() => {
+                        if let Some(recorder) = &mut self.recorder {
+                            recorder.flush().context(NOT_RECORDED)?;
+                        }
                         let totals = self.totals()?;
                         if let Err(error) = self.sink.status(&totals, self.start.elapsed()) {
                             break closed(error)?;
@@ -308,12 +357,16 @@ impl Run {
             sends,
             summary,
             sink,
+            recorder,
             ..
         } = self;
         let count = sends
             .get_mut()
             .drain(BATCH, |record| {
                 summary.record(record);
+                if let Some(recorder) = recorder {
+                    recorder.add(Content::Send(record.into()))?;
+                }
                 sink.send(record)?;
                 Ok(())
             })
@@ -446,6 +499,24 @@ impl Run {
             || total_refusals > 0)
     }
 
+    /// Wall clock at the start.
+    fn started_unix(&self) -> Result<Duration> {
+        Ok((SystemTime::now() - self.start.elapsed()).duration_since(UNIX_EPOCH)?)
+    }
+
+    fn end_recording(&mut self, info: &RunInfo, totals: &Totals) -> Result<()> {
+        let (Some(mut recorder), Some(path)) = (self.recorder.take(), &self.job.record) else {
+            return Ok(());
+        };
+        let mut run = recorded::begun(info, Host::read().release, self.started_unix()?);
+        run.end = Some(recorded::ended(info, totals));
+        recorder.add(Content::Run(run)).context(NOT_RECORDED)?;
+        let bytes = recorder.finish().context(NOT_RECORDED)?;
+        self.sink
+            .note(&format!("recorded in {} ({bytes} bytes)", path.display()));
+        Ok(())
+    }
+
     /// Lets every send through, reads what is left, and reports.
     fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         // First of all nobody is delayed any more, whatever else fails.
@@ -471,25 +542,14 @@ impl Run {
         }
         let totals = self.totals()?;
         let info = RunInfo {
-            targets: format!("{} ({} processes)", self.job.selector, self.tracker.ever()),
-            rules: self
-                .job
-                .plan
-                .rules
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            mode: self.job.plan.mode,
-            seed: self.job.plan.seed,
-            hook: self.hook.name().to_owned(),
-            engine: self.engine.describe(&self.job.plan),
             ended: ending.to_string(),
-            start_ns: self.start_ns,
             elapsed,
             in_flight,
             skipped,
             own_cpu: own_cpu(),
+            ..self.info()
         };
+        self.end_recording(&info, &totals)?;
         match self.sink.summary(&info, &self.summary, &totals) {
             Err(error) if is_closed(&error) => Ok(ending),
             result => result.map(|()| ending),

@@ -35,6 +35,7 @@ pub fn send() -> SendRecord {
         cgroup: 42,
         call_index: 1,
         thread_ordinal: 0,
+        goroutine: 0,
         tgid: 4321,
         tid: 4321,
         local: ipv4([127, 0, 0, 1], 40_000),

@@ -63,6 +63,11 @@ impl<'a> SendView<'a> {
         }
     }
 
+    /// Number of the goroutine that sends, if it is known.
+    pub fn goroutine(self) -> Option<u64> {
+        (self.record.goroutine != 0).then_some(self.record.goroutine)
+    }
+
     /// Whether the rule's filters matched.
     pub fn matched(self) -> bool {
         self.verdict()

@@ -73,6 +73,19 @@ fn sentence(meaning: &'static str) -> &'static str {
     meaning.strip_prefix("Suppressed: ").unwrap_or(meaning)
 }
 
+impl<'a> FromIterator<(&'a str, u64)> for Totals {
+    /// Counters by name; those that this version does not have are left out.
+    fn from_iter<I: IntoIterator<Item = (&'a str, u64)>>(all: I) -> Self {
+        let mut totals = Self::default();
+        for (name, value) in all {
+            if let Some(index) = COUNTERS.iter().position(|(_, known, _)| *known == name) {
+                totals.values[index] = value;
+            }
+        }
+        totals
+    }
+}
+
 impl<'a> FromIterator<&'a Stats> for Totals {
     fn from_iter<I: IntoIterator<Item = &'a Stats>>(all: I) -> Self {
         let mut totals = Self::default();

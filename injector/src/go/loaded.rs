@@ -72,8 +72,8 @@ impl Loaded {
     }
 }
 
-/// By the names of its packages.
-fn is_runtime(function: &str) -> bool {
+/// Whether a function is the runtime's, by the names of its packages.
+pub fn is_runtime(function: &str) -> bool {
     function.starts_with("runtime.") || function.starts_with("internal/runtime/")
 }
 

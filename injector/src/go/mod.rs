@@ -24,11 +24,11 @@ mod version;
 
 pub use error::GoError;
 pub use layout::{Field, TABLE as LAYOUT};
-pub use loaded::Loaded;
+pub use loaded::{Loaded, is_runtime};
 pub use maps::MapKind;
 pub use offsets::{Offsets, Source};
 pub use pclntab::Frame;
-pub use probes::{Subject, group};
+pub use probes::{Subject, group, operation};
 pub use program::{Placement, Program, Sited};
 pub use site::Method;
 pub use tracing::{Attachment, NotTraceable, Tracing};

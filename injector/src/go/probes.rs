@@ -37,6 +37,24 @@ pub fn group(event: Event) -> &'static str {
     }
 }
 
+/// What a function of the runtime does with a map, whether or not it is probed:
+/// the others only call these, or are these for one kind of key.
+pub fn operation(function: &str) -> Option<Event> {
+    let writes_or_reads = |event: &Event| event.is_map_op() && group(*event) != "growth";
+    let probed = TABLE.iter().find(|probe| probe.function == function);
+    if let Some(probe) = probed {
+        return Some(probe.event).filter(writes_or_reads);
+    }
+    [
+        ("runtime.mapaccess", Event::Access),
+        ("runtime.mapassign", Event::Assign),
+        ("runtime.mapdelete", Event::Delete),
+    ]
+    .into_iter()
+    .find(|(start, _)| function.starts_with(start))
+    .map(|(_, event)| event)
+}
+
 /// How often a probe may be hit, and so when it is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -287,6 +305,18 @@ mod tests {
             .map(|probe| (probe.function, format!("{:?}", probe.place)))
             .collect();
         assert_eq!(places.len(), TABLE.len());
+    }
+
+    #[test]
+    fn operations_are_known_by_functions() {
+        assert_eq!(operation("runtime.mapaccess2_fat"), Some(E::Access));
+        assert_eq!(
+            operation("internal/runtime/maps.(*Iter).Next"),
+            Some(E::IterateNext)
+        );
+        assert_eq!(operation("runtime.hashGrow"), None);
+        assert_eq!(operation("runtime.fatal"), None);
+        assert_eq!(operation("main.mapaccess"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which probes trace a program's maps, and what the kernel side has to know of
 //! it.
 
-use injector_ebpf::go::{Cookie, Event, Layout, NO_ARGUMENT};
+use injector_ebpf::go::{Cookie, Event, Layout, NO_ARGUMENT, NO_FIELD};
 use thiserror::Error;
 
 use super::{
@@ -72,6 +72,7 @@ impl Tracing {
             let known = program.offsets.get(field);
             known.ok_or_else(|| refuse(format!("it is not known where {field:?} is")))
         };
+        let optional = |field: Field| program.offsets.get(field).unwrap_or(NO_FIELD);
         let iterator_map = match program.maps {
             Some(MapKind::Classic) => Field::ClassicIteratorMap,
             Some(MapKind::Swiss) => Field::SwissIteratorMap,
@@ -85,7 +86,9 @@ impl Tracing {
                 goroutine_thread: field(Field::GoroutineThread)?,
                 thread_goroutine: field(Field::ThreadGoroutine)?,
                 iterator_map: field(iterator_map)?,
-                reserved: 0,
+                goroutine_parent: optional(Field::GoroutineParent),
+                goroutine_creator: optional(Field::GoroutineCreator),
+                goroutine_start: optional(Field::GoroutineStart),
             },
             fatals: Vec::new(),
             events: Vec::new(),
@@ -93,8 +96,8 @@ impl Tracing {
         };
         for sited in &program.sites {
             let probe = sited.probe;
-            let (offset, method) = match &sited.at {
-                Placement::Site { offset, site, .. } => (*offset, site.method),
+            let (offset, method, repeats) = match &sited.at {
+                Placement::Site { offset, site, .. } => (*offset, site.method, site.repeats),
                 Placement::Nowhere(why) => {
                     tracing.left_out.push((probe.function, why));
                     continue;
@@ -112,6 +115,7 @@ impl Tracing {
                 method,
                 cookie: Cookie {
                     single_stepped: method == Method::SingleStepped,
+                    repeats,
                     ..cookie(probe, site, target)
                 },
             });
@@ -150,6 +154,7 @@ fn cookie(probe: &Probe, site: u16, target: u16) -> Cookie {
         iterator,
         at_entry: probe.place == Place::Entry,
         single_stepped: false,
+        repeats: false,
         site,
         target,
     }

@@ -29,7 +29,7 @@ use aya::{
 };
 use injector_ebpf::{
     Budget, Control, Hook, InFlight, MARGIN_CLASSES, Margins, Operation, QuantileTable, Rule,
-    Setup, Sleep, Stats, TASK_FROM_PID, Target,
+    Setup, Sleep, Stats, TASK_FROM_PID, Target, go::Layout,
 };
 
 use self::{btf::Btf, hooks::HookError, kfunc::Kfuncs};
@@ -89,6 +89,7 @@ pub struct Kernel {
     /// Kept open until the programs are loaded.
     _margins: Array<MapData, Margins>,
     in_flight: HashMap<MapData, u64, InFlight>,
+    go_programs: HashMap<MapData, u32, Layout>,
 }
 
 impl Kernel {
@@ -132,6 +133,7 @@ impl Kernel {
             budgets: Array::try_from(take(&mut ebpf, "BUDGET")?)?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?,
             in_flight: HashMap::try_from(take(&mut ebpf, "IN_FLIGHT")?)?,
+            go_programs: HashMap::try_from(take(&mut ebpf, "GO_PROGRAMS")?)?,
             control: Control {
                 wake_bytes: WAKE_BYTES,
                 ..Control::default()
@@ -181,6 +183,11 @@ impl Kernel {
         Ok(RingBuf::try_from(take(&mut self.ebpf, "SENDS")?)?)
     }
 
+    /// The ring of stacks of goroutines that send; can be taken once.
+    pub fn take_stacks(&mut self) -> Result<RingBuf<MapData>> {
+        Ok(RingBuf::try_from(take(&mut self.ebpf, "STACKS")?)?)
+    }
+
     /// The ring of process events; can be taken once.
     pub fn take_lifecycle(&mut self) -> Result<RingBuf<MapData>> {
         Ok(RingBuf::try_from(take(&mut self.ebpf, "LIFECYCLE")?)?)
@@ -225,6 +232,13 @@ impl Kernel {
     /// Lets a process go; it may have gone by itself.
     pub fn remove_target(&mut self, pid: u32) {
         let _ = self.targets.remove(&pid);
+    }
+
+    /// Has the goroutine of each send of a Go program told, and its stack.
+    pub fn know_goroutines(&mut self, layout: Layout) -> Result<()> {
+        self.go_programs
+            .insert(layout.tgid, layout, 0)
+            .context("cannot write the layout of the Go program to the kernel")
     }
 
     /// The counters of each CPU.

@@ -10,6 +10,35 @@ const SYSCALL_REGISTER: &str = "orig_ax";
 #[cfg(target_arch = "aarch64")]
 const SYSCALL_REGISTER: &str = "syscallno";
 
+/// Where `struct pt_regs` has the goroutine (Go's `ABIInternal`), the frame
+/// pointer and the instruction, in bytes.
+struct UserRegisters {
+    goroutine: u32,
+    frame: u32,
+    instruction: u32,
+}
+
+impl UserRegisters {
+    #[cfg(target_arch = "x86_64")]
+    fn of(btf: &Btf) -> Result<Self, BtfError> {
+        Ok(Self {
+            goroutine: btf.offset("pt_regs", "r14")?,
+            frame: btf.offset("pt_regs", "bp")?,
+            instruction: btf.offset("pt_regs", "ip")?,
+        })
+    }
+
+    #[cfg(target_arch = "aarch64")]
+    fn of(btf: &Btf) -> Result<Self, BtfError> {
+        let registers = btf.offset("pt_regs", "regs")?;
+        Ok(Self {
+            goroutine: registers + 28 * 8,
+            frame: registers + 29 * 8,
+            instruction: btf.offset("pt_regs", "pc")?,
+        })
+    }
+}
+
 /// Looks every member up in the running kernel's BTF.
 ///
 /// Members of unix and IPv6 sockets are optional: a kernel can be built without
@@ -17,6 +46,7 @@ const SYSCALL_REGISTER: &str = "syscallno";
 /// are missing.
 pub fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
     let optional = |structure, path| btf.offset(structure, path).unwrap_or(Offsets::ABSENT);
+    let registers = UserRegisters::of(btf)?;
     let common = |member: &str| btf.offset("sock", &format!("__sk_common.{member}"));
     Ok(Offsets {
         task_flags: btf.offset("task_struct", "flags")?,
@@ -53,5 +83,8 @@ pub fn resolve(btf: &Btf) -> Result<Offsets, BtfError> {
         msghdr_msg_namelen: btf.offset("msghdr", "msg_namelen")?,
         msghdr_msg_flags: btf.offset("msghdr", "msg_flags")?,
         pt_regs_syscall: btf.offset("pt_regs", SYSCALL_REGISTER)?,
+        pt_regs_goroutine: registers.goroutine,
+        pt_regs_frame: registers.frame,
+        pt_regs_instruction: registers.instruction,
     })
 }

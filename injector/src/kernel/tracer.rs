@@ -1,12 +1,12 @@
 //! The kernel side of the map tracer: its programs and maps, loaded apart from
 //! those for sends.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, MapData, PerCpuArray, RingBuf},
+    maps::{Array, IterableMap as _, Map, MapData, PerCpuArray, RingBuf},
 };
-use injector_ebpf::go::{Counter, Gate, Layout, SiteStats, Stats};
+use injector_ebpf::go::{Counter, Gate, Hold, Layout, SiteStats, Stats};
 
 use super::{
     host::Host,
@@ -60,6 +60,19 @@ impl Tracer {
     /// The ring of fatal errors; can be taken once.
     pub fn take_fatals(&mut self) -> Result<RingBuf<MapData>> {
         Ok(RingBuf::try_from(take(&mut self.ebpf, "FATALS")?)?)
+    }
+
+    /// What stops a process at its fatal error; can be taken once.
+    pub fn take_hold(&mut self) -> Result<HoldMaps> {
+        let bell = take(&mut self.ebpf, "HOLD_BELL")?;
+        let Map::RingBuf(bell) = bell else {
+            bail!("HOLD_BELL is no ring; this is a bug in injector");
+        };
+        Ok(HoldMaps {
+            bell,
+            armed: Array::try_from(take(&mut self.ebpf, "HOLD_ARMED")?)?,
+            holds: Array::try_from(take(&mut self.ebpf, "HOLDS")?)?,
+        })
     }
 
     /// The ring of events; can be taken once.
@@ -152,6 +165,46 @@ impl Tracer {
             }
         }
         Ok(sum)
+    }
+}
+
+/// The kernel's half of `--hold-on-fatal`. The ids are for the watchdog.
+pub struct HoldMaps {
+    armed: Array<MapData, u64>,
+    holds: Array<MapData, Hold>,
+    bell: MapData,
+}
+
+impl HoldMaps {
+    /// Id of the map that says whether a program is to be stopped.
+    pub fn armed_id(&self) -> Result<u32> {
+        Ok(self.armed.map().info()?.id())
+    }
+
+    /// Id of the map that says since when one is.
+    pub fn holds_id(&self) -> Result<u32> {
+        Ok(self.holds.map().info()?.id())
+    }
+
+    /// Id of the ring that is written to when one is.
+    pub fn bell_id(&self) -> Result<u32> {
+        Ok(self.bell.info()?.id())
+    }
+
+    /// Whether this program is to be stopped at its fatal error.
+    pub fn arm(&mut self, target: u32, armed: bool) -> Result<()> {
+        let armed = u64::from(armed);
+        let set = self.armed.set(target, armed, 0);
+        set.context("cannot tell the kernel whether to stop the process")
+    }
+
+    /// Whether it was stopped.
+    pub fn is_claimed(&self, target: u32) -> Result<bool> {
+        let hold = self.holds.get(&target, 0);
+        Ok(hold
+            .context("cannot read whether the process is held")?
+            .claims
+            != 0)
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
 };
 
+use injector_ebpf::go::{Event, FatalRecord};
 use serde::Serialize;
 
 use super::{
@@ -14,10 +15,10 @@ use super::{
 };
 use crate::{
     explain::{
-        fatal::{Accident, Fatal, OwnReport, Party},
+        fatal::{Accident, Fatal, Names, Origin, OwnReport, Party, WritingBit},
         map_header,
     },
-    go::{self, Loaded},
+    go::{self, Field as Offset, Loaded, MapKind},
 };
 
 /// Columns of the text.
@@ -49,6 +50,10 @@ pub struct Report {
     victim: Side,
     #[serde(skip_serializing_if = "Option::is_none")]
     other: Option<Side>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    because: Vec<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     doubts: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,6 +66,11 @@ pub struct Report {
     history: Vec<Past>,
     #[serde(skip_serializing_if = "Option::is_none")]
     own_report: Option<&'static str>,
+    recover: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +83,33 @@ struct Side {
     age_ns: Option<u64>,
     stack: Vec<Frame>,
     addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_by: Option<Creation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_function: Option<String>,
+}
+
+/// The `go` statement that made a goroutine.
+#[derive(Debug, Serialize)]
+struct Creation {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    goroutine: Option<u64>,
+    #[serde(flatten)]
+    frame: Frame,
+}
+
+/// The process was stopped to be looked at.
+#[derive(Debug, Serialize)]
+struct Held {
+    for_ns: u64,
+    threads: Vec<Thread>,
+}
+
+#[derive(Debug, Serialize)]
+struct Thread {
+    tid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frame: Option<Frame>,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +131,8 @@ struct Map {
     map_type: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writing: Option<bool>,
     header: Vec<Field>,
     iterator: Vec<Field>,
 }
@@ -118,6 +157,22 @@ fn is_zero(line: &u32) -> bool {
     *line == 0
 }
 
+/// Explains a record of this program.
+pub fn explain(record: &FatalRecord, loaded: &Loaded) -> Fatal {
+    let program = loaded.program();
+    let minor = program.version.as_ref().map(|it| it.minor);
+    // runtime/map.go, `hashWriting`; internal/runtime/maps/map.go, `writing`.
+    let writing = program.maps.and_then(|kind| {
+        let (field, mask) = match kind {
+            MapKind::Classic => (Offset::ClassicFlags, 4),
+            MapKind::Swiss => (Offset::SwissWriting, 1),
+        };
+        let offset = program.offsets.get(field)?;
+        Some(WritingBit { offset, mask })
+    });
+    Fatal::new(record, minor, writing, &|stack| loaded.frames(stack))
+}
+
 impl Report {
     /// With functions and lines in place of addresses.
     pub fn new(fatal: &Fatal, loaded: &Loaded) -> Self {
@@ -139,10 +194,23 @@ impl Report {
         report
     }
 
+    /// The process is stopped for so many nanoseconds, and its threads are at
+    /// these instructions.
+    pub fn held(&mut self, for_ns: u64, threads: &[(u32, u64)], names: Names<'_>) {
+        let threads = threads.iter().map(|(tid, instruction)| Thread {
+            tid: *tid,
+            frame: names(&[*instruction]).into_iter().next().map(frame),
+        });
+        self.held = Some(Held {
+            for_ns,
+            threads: threads.collect(),
+        });
+    }
+
     fn named(
         fatal: &Fatal,
         go_version: Option<String>,
-        names: &dyn Fn(&[u64]) -> Vec<go::Frame>,
+        names: Names<'_>,
         caller: &dyn Fn(&[u64]) -> Option<go::Frame>,
     ) -> Self {
         let side = |party: &Party| Side::new(party, names);
@@ -155,7 +223,7 @@ impl Report {
             kind: "fatal",
             pid: fatal.pid,
             time_ns: fatal.time_ns,
-            error: fatal.kind.map(injector_ebpf::go::Event::name),
+            error: fatal.kind.map(Event::name),
             message: fatal.message.clone(),
             message_cut: fatal.message_cut,
             accident: fatal.accident.map(Accident::name),
@@ -163,23 +231,24 @@ impl Report {
             victim: Side {
                 goroutine: fatal.goroutine,
                 tid: fatal.tid,
-                operation: fatal.victim.as_ref().map(|party| party.operation.name()),
-                age_ns: fatal.victim.as_ref().map(|party| party.age_ns),
+                operation: fatal.victim.map(|found| found.operation.name()),
+                age_ns: fatal.victim.and_then(|found| found.age_ns),
                 stack: frames(names(&fatal.stack)),
                 addresses: addresses(&fatal.stack),
+                created_by: creation(fatal.origin.as_ref(), names),
+                first_function: first_function(fatal.origin.as_ref(), names),
             },
             other: other.map(|other| side(&other.party)),
+            confidence: other.map(|other| other.confidence.name()),
+            because: other.map_or_else(Vec::new, |other| other.because.clone()),
             doubts: other.map_or_else(Vec::new, |other| other.doubts.clone()),
             no_other,
             more_writers: fatal.more_writers.iter().map(side).collect(),
             map: fatal.map.map(|address| Map {
                 address: hexadecimal(address),
-                map_type: fatal
-                    .victim
-                    .as_ref()
-                    .filter(|party| party.map_type != 0)
-                    .map(|party| hexadecimal(party.map_type)),
+                map_type: (fatal.map_type != 0).then(|| hexadecimal(fatal.map_type)),
                 kind: None,
+                writing: fatal.writing,
                 header: Vec::new(),
                 iterator: Vec::new(),
             }),
@@ -198,12 +267,65 @@ impl Report {
                 (_, OwnReport::VictimOnly) => Some("victim_only"),
                 (_, OwnReport::OneOfAll) => Some("one_of_all"),
             },
+            recover: recover(fatal),
+            remedy: fatal.accident.map(remedy),
+            held: None,
         }
     }
 }
 
+/// Why the program cannot go on.
+fn recover(fatal: &Fatal) -> String {
+    let function = match fatal.kind {
+        Some(Event::Throw) => "runtime.throw",
+        _ => "runtime.fatal",
+    };
+    let why = match fatal.accident {
+        Some(_) => ", because the map may be damaged",
+        None => "",
+    };
+    format!(
+        "recover() cannot catch this: it is no panic. {function} ends the process without \
+         unwinding any stack, so no deferred function runs{why}"
+    )
+}
+
+/// What would have prevented it.
+fn remedy(accident: Accident) -> &'static str {
+    match accident {
+        Accident::Writes => {
+            "guard every write of this map with the same sync.Mutex, or give each shard of it a \
+             lock of its own, or use sync.Map"
+        }
+        Accident::ReadAndWrite => {
+            "guard this map with one sync.RWMutex, reads with RLock too; or use sync.Map if it \
+             is mostly read"
+        }
+        Accident::IterationAndWrite => {
+            "hold the lock of this map for the whole loop, or copy the keys under the lock and \
+             iterate over the copy"
+        }
+        Accident::CloneAndWrite => "hold the lock that the writers of this map take while cloning",
+    }
+}
+
+fn creation(origin: Option<&Origin>, names: Names<'_>) -> Option<Creation> {
+    let origin = origin?;
+    // A return address, so not the first of a stack.
+    let frame = names(&[0, origin.creator?]).into_iter().next().map(frame)?;
+    Some(Creation {
+        goroutine: origin.parent,
+        frame,
+    })
+}
+
+fn first_function(origin: Option<&Origin>, names: Names<'_>) -> Option<String> {
+    let frames = names(&[origin?.start?]);
+    frames.into_iter().next_back().map(|frame| frame.function)
+}
+
 impl Side {
-    fn new(party: &Party, names: &dyn Fn(&[u64]) -> Vec<go::Frame>) -> Self {
+    fn new(party: &Party, names: Names<'_>) -> Self {
         Self {
             goroutine: party.goroutine,
             tid: party.tid,
@@ -211,6 +333,8 @@ impl Side {
             age_ns: Some(party.age_ns),
             stack: frames(names(&party.stack)),
             addresses: addresses(&party.stack),
+            created_by: creation(party.origin.as_ref(), names),
+            first_function: first_function(party.origin.as_ref(), names),
         }
     }
 }
@@ -260,16 +384,18 @@ fn page(report: &Report) -> String {
         Clean(&report.message),
         if report.message_cut { " …" } else { "" }
     );
-    if report.accident.is_some() {
-        label(
-            &mut page,
-            "",
-            "no recover() can catch this: the runtime ends the program, because the map may be damaged",
-        );
-    }
+    label(&mut page, "", &report.recover);
     side(&mut page, "found by", &report.victim);
     if let Some(other) = &report.other {
         side(&mut page, "ran into", other);
+        let because = report.because.join("; ");
+        if let Some(confidence) = report.confidence {
+            label(
+                &mut page,
+                "",
+                &format!("{confidence} confidence: {because}"),
+            );
+        }
         for doubt in &report.doubts {
             label(&mut page, "", &format!("in doubt: {doubt}"));
         }
@@ -294,7 +420,27 @@ fn page(report: &Report) -> String {
         ),
         None => {}
     }
+    if let Some(remedy) = report.remedy {
+        label(&mut page, "remedy", remedy);
+    }
+    if let Some(held) = &report.held {
+        hold(&mut page, report.pid, held);
+    }
     page
+}
+
+fn hold(page: &mut String, pid: u32, held: &Held) {
+    let words = format!(
+        "the process is stopped for {} and then ends: gdb -p {pid} or dlv attach {pid} can look \
+         into it; its threads are at",
+        Time(held.for_ns)
+    );
+    label(page, "held", &words);
+    for thread in &held.threads {
+        let at = thread.frame.as_ref().map(place);
+        let at = at.unwrap_or_else(|| "not in the program's own code".to_owned());
+        let _ = writeln!(page, "{:INDENT$}  {:<8} {at}", "", thread.tid);
+    }
 }
 
 fn label(page: &mut String, label: &str, words: &str) {
@@ -304,8 +450,14 @@ fn label(page: &mut String, label: &str, words: &str) {
 
 fn side(page: &mut String, name: &str, side: &Side) {
     let mut words = format!("goroutine {} (thread {})", side.goroutine, side.tid);
-    if let (Some(operation), Some(age)) = (side.operation, side.age_ns) {
-        let _ = write!(words, ": {operation}, begun {} before", Time(age));
+    match (side.operation, side.age_ns) {
+        (Some(operation), Some(age)) => {
+            let _ = write!(words, ": {operation}, begun {} before", Time(age));
+        }
+        (Some(operation), None) => {
+            let _ = write!(words, ": {operation}, by its stack");
+        }
+        (None, _) => {}
     }
     label(page, name, &words);
     if side.stack.is_empty() {
@@ -315,6 +467,15 @@ fn side(page: &mut String, name: &str, side: &Side) {
     }
     for frame in &side.stack {
         let _ = writeln!(page, "{:INDENT$}  {}", "", place(frame));
+    }
+    if let Some(created) = &side.created_by {
+        let by = created.goroutine.map(|id| format!(" in goroutine {id}"));
+        let words = format!(
+            "created by {}{}",
+            place(&created.frame),
+            by.unwrap_or_default()
+        );
+        label(page, "", &words);
     }
 }
 
@@ -330,6 +491,9 @@ fn describe(page: &mut String, map: &Map) {
     }
     if let Some(map_type) = &map.map_type {
         let _ = write!(words, ", type {map_type}");
+    }
+    if map.writing == Some(true) {
+        words.push_str(", being written to");
     }
     for field in &map.header {
         let _ = write!(words, ", {} {}", field.name, shown(field));
@@ -369,8 +533,6 @@ fn history(page: &mut String, history: &[Past]) {
 
 #[cfg(test)]
 mod tests {
-    use injector_ebpf::go::Event;
-
     use super::{super::documented, *};
     use crate::explain::fatal::fixture;
 
@@ -379,6 +541,7 @@ mod tests {
     fn names(stack: &[u64]) -> Vec<go::Frame> {
         stack
             .iter()
+            .filter(|address| **address != 0)
             .map(|address| go::Frame {
                 function: format!("main.at_{address:x}"),
                 file: "/src/main.go".to_owned(),
@@ -390,15 +553,22 @@ mod tests {
     fn report() -> Report {
         let mut record =
             fixture::record("concurrent map iteration and map write", Event::IterateNext);
-        fixture::write(&mut record, 0, fixture::op(8, Event::Assign, 1_900));
-        fixture::write(&mut record, 1, fixture::op(9, Event::Assign, 1_500));
-        let fatal = Fatal::new(&record, Some(26));
+        let map = &mut record.maps[0];
+        fixture::write(map, 0, fixture::op(8, Event::Assign, 1_900));
+        fixture::write(map, 1, fixture::op(9, Event::Assign, 1_500));
+        let writing = WritingBit {
+            offset: 34,
+            mask: 1,
+        };
+        map.header[34] = 1;
+        let fatal = Fatal::new(&record, Some(26), Some(writing), &names);
         let caller = |addresses: &[u64]| names(&addresses[..1]).pop();
         let mut report = Report::named(&fatal, Some("go1.26.6".into()), &names, &caller);
         let map = report.map.as_mut().unwrap();
         map.kind = Some("swiss");
         map.header = fields(vec![("elements", 12), ("directory", 0x1000)]);
         map.iterator = fields(vec![("depth", 1)]);
+        report.held(500_000_000, &[(107, 0x40_3000)], &names);
         report
     }
 
@@ -407,7 +577,8 @@ mod tests {
         let page = page(&report());
         let expected = "\
 fatal error in process 4242: concurrent map iteration and map write
-          no recover() can catch this: the runtime ends the program, because the map may be damaged
+          recover() cannot catch this: it is no panic. runtime.fatal ends the process without
+          unwinding any stack, so no deferred function runs, because the map may be damaged
 found by  goroutine 7 (thread 107): iterate_next, begun 300ns before
             main.at_403000  /src/main.go:31
             main.at_401010  /src/main.go:31
@@ -415,12 +586,20 @@ found by  goroutine 7 (thread 107): iterate_next, begun 300ns before
 ran into  goroutine 9 (thread 109): assign, begun 1.5us before
             main.at_401000  /src/main.go:31
             main.at_402009  /src/main.go:31
+          created by main.at_405001 /src/main.go:31 in goroutine 1
+          medium confidence: it wrote this map last, of all others; the map was still marked as
+          being written to
           in doubt: another goroutine wrote within the same microsecond
-map       0xc000012340, swiss, type 0x4a0000, elements 12, directory 0x1000
+map       0xc000012340, swiss, type 0x4a0000, being written to, elements 12, directory 0x1000
 iterator  depth 1
 history      1.9us before  goroutine 8      assign        main.at_402008  /src/main.go:31
              1.5us before  goroutine 9      assign        main.at_402009  /src/main.go:31
 go        the program's own report shows only the first of the two
+remedy    hold the lock of this map for the whole loop, or copy the keys under the lock and iterate
+          over the copy
+held      the process is stopped for 500ms and then ends: gdb -p 4242 or dlv attach 4242 can look
+          into it; its threads are at
+            107      main.at_403000  /src/main.go:31
 ";
         assert_eq!(page, expected);
     }

@@ -63,6 +63,7 @@ fn record(n: u64, mode: Mode) -> SendRecord {
     if n.is_multiple_of(5) {
         record.tid = 4330;
         record.thread_ordinal = 1;
+        record.goroutine = 18;
         record.comm = *b"io-1\0\0\0\0\0\0\0\0\0\0\0\0";
     }
     if n % 8 == 3 {

@@ -112,6 +112,8 @@ struct Send<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     thread_ordinal: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    goroutine: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     asked_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivered_ns: Option<u64>,
@@ -157,6 +159,7 @@ impl<'a> Send<'a> {
             guard: send.guard().map(Guard::name),
             call_index: send.matched().then_some(record.call_index),
             thread_ordinal: send.matched().then_some(record.thread_ordinal),
+            goroutine: send.goroutine(),
             asked_ns: send.asked(),
             delivered_ns: send.delivered(),
             natural_ns: send.natural(),

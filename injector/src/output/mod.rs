@@ -11,6 +11,7 @@ pub mod go;
 pub mod json;
 pub mod line;
 pub mod maps;
+pub mod recorded;
 pub mod status;
 pub mod summary;
 mod text;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use injector_ebpf::{
-    LifecycleEvent, SendRecord,
+    LifecycleEvent, SendRecord, SendStack,
     go::{EventRecord, FatalRecord},
 };
 
@@ -23,6 +23,8 @@ unsafe trait Record: Copy {}
 
 // SAFETY: see `injector_ebpf::record`, whose tests assert the layout.
 unsafe impl Record for SendRecord {}
+// SAFETY: as above.
+unsafe impl Record for SendStack {}
 // SAFETY: as above.
 unsafe impl Record for LifecycleEvent {}
 // SAFETY: see `injector_ebpf::go`, whose tests assert the layout.

@@ -86,12 +86,65 @@ impl Process {
         chain
     }
 
+    /// Its state, as a letter (`Documentation/filesystems/proc.rst`): `T` is
+    /// stopped, `t` stopped by who traces it.
+    pub fn state(self) -> Option<char> {
+        state(&fs::read_to_string(self.file("stat")).ok()?)
+    }
+
+    /// Who traces it, such as a debugger.
+    pub fn tracer(self) -> Option<u32> {
+        self.status_field("TracerPid:").filter(|&pid| pid != 0)
+    }
+
+    /// Whether all its threads are stopped.
+    pub fn is_stopped(self) -> bool {
+        let mut threads = self.threads().into_iter();
+        threads.all(|tid| {
+            let stat = fs::read_to_string(self.file(&format!("task/{tid}/stat")));
+            stat.ok().is_none_or(|stat| state(&stat) == Some('T'))
+        })
+    }
+
+    /// Its threads, in order of their numbers.
+    pub fn threads(self) -> Vec<u32> {
+        let entries = fs::read_dir(self.file("task")).into_iter().flatten();
+        let mut threads: Vec<u32> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        threads.sort_unstable();
+        threads
+    }
+
+    /// The instructions that its threads go on with; only of those that do not
+    /// run.
+    pub fn instructions(self) -> Vec<(u32, u64)> {
+        let of = |tid: u32| {
+            let text = fs::read_to_string(self.file(&format!("task/{tid}/syscall"))).ok()?;
+            Some((tid, instruction(&text)?))
+        };
+        self.threads().into_iter().filter_map(of).collect()
+    }
+
     fn status_field(self, name: &str) -> Option<u32> {
         let text = fs::read_to_string(self.file("status")).ok()?;
         text.lines()
             .find_map(|line| line.strip_prefix(name))
             .and_then(|value| value.trim().parse().ok())
     }
+}
+
+/// The third word of `stat`; the second, in parentheses, can be anything.
+fn state(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// The last word of `syscall`, which ends with the stack pointer and the
+/// instruction pointer; it is `running` for a thread that runs.
+fn instruction(syscall: &str) -> Option<u64> {
+    let word = syscall.split_whitespace().next_back()?;
+    u64::from_str_radix(word.strip_prefix("0x")?, 16).ok()
 }
 
 #[cfg(test)]
@@ -112,6 +165,18 @@ mod tests {
         assert!(own.ancestors().iter().any(|ancestor| ancestor.pid == 1));
         assert!(!own.is_kernel_thread());
         assert!(Process::all().unwrap().contains(&own));
+    }
+
+    #[test]
+    fn state_and_instruction_are_read() {
+        assert_eq!(state("12 (a) b) T 1 12"), Some('T'));
+        assert_eq!(instruction("-1 0x7ffd1000 0x401230\n"), Some(0x40_1230));
+        assert_eq!(instruction("running\n"), None);
+        let own = Process {
+            pid: std::process::id(),
+        };
+        assert!(own.threads().contains(&own.pid));
+        assert!(!own.is_stopped() && own.tracer().is_none());
     }
 
     #[test]

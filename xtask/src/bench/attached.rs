@@ -1,7 +1,7 @@
 //! An injector that runs beside what is measured.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, OnceLock},
@@ -32,6 +32,7 @@ pub struct Attached {
     pub ready: Duration,
     first_line: Arc<OnceLock<Instant>>,
     lines: Option<JoinHandle<io::Result<Vec<String>>>>,
+    said: Option<JoinHandle<String>>,
 }
 
 impl Attached {
@@ -58,6 +59,7 @@ impl Attached {
             ready: Duration::ZERO,
             first_line,
             lines: Some(lines),
+            said: None,
         };
 
         let mut stderr = BufReader::new(stderr);
@@ -73,7 +75,7 @@ impl Attached {
         }
         this.ready = started.elapsed();
         // Else it would block on a full pipe, or die of a closed one.
-        thread::spawn(move || io::copy(&mut stderr, &mut io::sink()));
+        this.said = Some(thread::spawn(move || last_line(stderr)));
         Ok(this)
     }
 
@@ -102,7 +104,11 @@ impl Attached {
         // SAFETY: sends a signal to a child that has not been waited for.
         unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
         let status = self.child.wait().context("cannot wait for injector")?;
-        ensure!(status.success(), "injector ended with {status}");
+        if !status.success() {
+            let said = self.said.take().map(JoinHandle::join);
+            let said = said.and_then(Result::ok).unwrap_or_default();
+            bail!("injector ended with {status}: {said}");
+        }
         let lines = self.lines.take().map(JoinHandle::join);
         let Some(Ok(lines)) = lines else {
             bail!("the thread that reads injector's output is gone");
@@ -127,6 +133,14 @@ impl Drop for Attached {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn last_line(stderr: impl BufRead) -> String {
+    let mut last = String::new();
+    for line in stderr.lines().map_while(Result::ok) {
+        last = line;
+    }
+    last
 }
 
 fn read(stdout: impl Read, keep: Keep, first: &OnceLock<Instant>) -> io::Result<Vec<String>> {

@@ -94,26 +94,26 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     let facts = machine::facts();
     let started = Instant::now();
-    let mut sections: Vec<Section> = Vec::new();
+    let mut sections = Sections::default();
     // The guest goes last: its emulator heats up a machine that is to be quiet.
     if wanted(Part::Startup) {
-        sections.push(startup::measure(&bench)?);
+        sections.keep(startup::measure(&bench));
     }
     if wanted(Part::Ring) {
-        sections.push(ring::measure(&bench)?);
+        sections.keep(ring::measure(&bench));
     }
     if wanted(Part::Accuracy) {
-        sections.push(accuracy::measure(&bench)?);
+        sections.keep(accuracy::measure(&bench));
     }
     if wanted(Part::Engines) {
-        sections.push(engines::measure(&bench)?);
+        sections.keep(engines::measure(&bench));
     }
     if wanted(Part::Scale) {
-        sections.push(scale::memory(&bench));
-        sections.push(scale::throughput(&bench)?);
+        sections.keep(Ok(scale::memory(&bench)));
+        sections.keep(scale::throughput(&bench));
     }
     if wanted(Part::Services) {
-        sections.push(services::measure(&bench)?);
+        sections.keep(services::measure(&bench));
     }
     if wanted(Part::Cost) {
         let method = cost::Method {
@@ -128,17 +128,41 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
             rounds: 9,
             clock: cost::Clock::Time,
         };
-        sections.push(cost::measure(&bench, &method)?);
+        sections.keep(cost::measure(&bench, &method));
     }
     for part in [Part::Netem, Part::Guest] {
         if wanted(part) {
             for kernel in &kernels {
-                sections.push(guest::measure(&bench, kernel, part)?);
+                sections.keep(guest::measure(&bench, kernel, part));
             }
         }
     }
-    sections.reverse();
+    sections.done.reverse();
     eprintln!("bench: done in {} s", started.elapsed().as_secs());
-    print!("{}", report::markdown(&facts, &sections));
-    Ok(ExitCode::SUCCESS)
+    print!("{}", report::markdown(&facts, &sections.done));
+    Ok(if sections.failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// What was measured. A part that fails must not cost the others, which took
+/// minutes.
+#[derive(Default)]
+struct Sections {
+    done: Vec<Section>,
+    failed: bool,
+}
+
+impl Sections {
+    fn keep(&mut self, section: Result<Section>) {
+        match section {
+            Ok(section) => self.done.push(section),
+            Err(error) => {
+                eprintln!("bench: {error:#}");
+                self.failed = true;
+            }
+        }
+    }
 }

@@ -27,14 +27,12 @@ use super::{
     Format,
     ending::Ending,
     fatal_file,
+    hold::Hold,
     run::{closed, until},
 };
 use crate::{
-    explain::{
-        fatal::Fatal,
-        maps::{Kinds, Trace},
-    },
-    go::{GoError, MapKind, Program},
+    explain::maps::{Kinds, Trace},
+    go::{self, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
         budget::{Seen, Spent},
@@ -44,6 +42,9 @@ use crate::{
     plan::CpuShare,
 };
 use tracer::{MapTracer, News, Ready, Spending, Traced};
+
+/// There is one target, so it is the first in the kernel's table.
+const TARGET: u16 = 0;
 
 /// What to do.
 pub struct Job {
@@ -59,8 +60,34 @@ pub struct Job {
     pub budget: CpuShare,
     /// Where files for fatal errors go.
     pub fatal_dir: Option<PathBuf>,
+    /// How long the process is stopped at its fatal error.
+    pub hold_on_fatal: Option<Duration>,
+    /// Kinds of operations that are probed; all if empty.
+    pub only: Vec<Kind>,
     /// Output.
     pub format: Format,
+}
+
+/// Kinds of operations on maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// Writes, deletes, clears.
+    Write,
+    /// Reads.
+    Read,
+    /// Steps of iterations.
+    Iterate,
+}
+
+impl Kind {
+    fn of(event: Event) -> Option<Self> {
+        match go::group(event) {
+            "write" => Some(Self::Write),
+            "read" => Some(Self::Read),
+            "iterate" => Some(Self::Iterate),
+            _ => None,
+        }
+    }
 }
 
 /// Runs the job to its end.
@@ -76,6 +103,7 @@ struct Run {
     traces: Vec<Trace>,
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
+    hold: Option<Hold>,
     format: Format,
     summary: Summary,
     start: Instant,
@@ -97,7 +125,19 @@ impl Run {
         let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
         let version = job.program.version.as_ref().map(ToString::to_string);
         let summary = Summary::new(pid, job.program.image().name.clone(), version);
-        let tracer = MapTracer::start(&job.host, vec![(pid, job.program)], job.budget.cpus())?;
+        let wanted = |event| {
+            let kind = Kind::of(event);
+            job.only.is_empty() || kind.is_none_or(|kind| job.only.contains(&kind))
+        };
+        let programs = vec![(pid, job.program)];
+        let mut tracer = MapTracer::load(&job.host, programs, job.budget.cpus(), wanted)?;
+        // Before there is anything that could stop it.
+        let hold = job.hold_on_fatal.map(|time| {
+            let maps = tracer.take_hold()?;
+            Hold::start(pid, TARGET, time, maps)
+        });
+        let hold = hold.transpose()?;
+        tracer.attach()?;
         let start = Instant::now();
         for target in tracer.targets() {
             announce(target);
@@ -107,6 +147,7 @@ impl Run {
             tracer,
             process,
             fatal_dir: job.fatal_dir,
+            hold,
             format: job.format,
             summary,
             start,
@@ -144,6 +185,10 @@ impl Run {
                     ready?.retain_ready();
                     Ending::TargetsGone
                 }
+                news = held(&mut self.hold) => {
+                    eprintln!("injector: {}", news?);
+                    continue;
+                }
                 () = until(self.deadline) => Ending::Duration,
             };
             return Ok(ending);
@@ -155,14 +200,26 @@ impl Run {
         let Self {
             tracer,
             fatal_dir,
+            hold,
             format,
             summary,
             ..
         } = self;
         tracer.fatals(|target, record| {
-            let minor = target.loaded.program().version.as_ref();
-            let minor = minor.map(|version| version.minor);
-            let report = Report::new(&Fatal::new(record, minor), &target.loaded);
+            let loaded = &target.loaded;
+            let explained = fatal::explain(record, loaded);
+            let mut report = Report::new(&explained, loaded);
+            match (explained.held, &mut *hold) {
+                (Some(true), Some(hold)) => {
+                    let threads = hold.begun(record.time_ns);
+                    report.held(hold.time_ns(), &threads, &|stack| loaded.frames(stack));
+                }
+                (Some(false), _) => eprintln!(
+                    "injector: the kernel did not stop process {}, so it is not held",
+                    target.pid
+                ),
+                _ => {}
+            }
             summary.fatals += 1;
             // The file first: a closed output must not lose it.
             if let Some(directory) = fatal_dir {
@@ -280,6 +337,15 @@ fn announce(target: &Traced) {
     );
     for (function, why) in &tracing.left_out {
         eprintln!("injector: {function} is not probed: {why}");
+    }
+}
+
+/// What there is to tell of a process that is, or will be, held; for ever
+/// nothing without.
+async fn held(hold: &mut Option<Hold>) -> Result<&'static str> {
+    match hold {
+        Some(hold) => hold.news().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -22,7 +22,12 @@ use super::{
 use crate::{
     clock,
     go::{Attachment, Loaded, Program, Tracing},
-    kernel::{host::Host, tracer::Tracer, trap::Traps, uprobes::Link},
+    kernel::{
+        host::Host,
+        tracer::{HoldMaps, Tracer},
+        trap::Traps,
+        uprobes::Link,
+    },
     stream::{Events, Ordered, SETTLED_NS},
 };
 
@@ -136,15 +141,21 @@ pub struct MapTracer {
 }
 
 impl MapTracer {
-    /// Puts probes into all these processes, or into none. The budget is a number
-    /// of cores; none: whatever it costs.
-    pub fn start(host: &Host, programs: Vec<(u32, Program)>, budget: Option<f64>) -> Result<Self> {
+    /// Prepares everything for the wanted kinds of events of these processes; there
+    /// are no probes yet. The budget is a number of cores; none: whatever it costs.
+    pub fn load(
+        host: &Host,
+        programs: Vec<(u32, Program)>,
+        budget: Option<f64>,
+        wanted: impl Fn(Event) -> bool,
+    ) -> Result<Self> {
         let mut targets: Vec<Traced> = Vec::new();
         let mut units = Vec::new();
         let mut first_site = 0;
         for (pid, program) in programs {
             let index = targets.len();
-            let tracing = Tracing::of(&program, pid, index as u16, first_site)?;
+            let mut tracing = Tracing::of(&program, pid, index as u16, first_site)?;
+            tracing.events.retain(|it| wanted(it.probe.event));
             first_site += tracing.sites();
             units.extend(units::of(index, &tracing));
             let loaded = Loaded::new(program, pid)?;
@@ -166,28 +177,17 @@ impl MapTracer {
             )
         };
         let traps = kernel.measure_traps()?;
-        let mut fatal_links = Vec::new();
-        for Traced {
-            loaded, tracing, ..
-        } in &targets
-        {
-            // Fatal errors first, so that none is missed.
-            kernel.add_target(tracing)?;
-            if !tracing.fatals.is_empty() {
-                fatal_links.push(kernel.attach_fatals(loaded.program(), tracing)?);
-            }
-        }
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = clock::monotonic_ns();
-        let mut tracer = Self {
+        Ok(Self {
             kernel,
             targets,
             fatals,
             events,
             ordered: Ordered::default(),
             poll,
-            fatal_links,
+            fatal_links: Vec::new(),
             attached: Vec::new(),
             closing: Vec::new(),
             used: vec![Use::default(); units.len()],
@@ -202,9 +202,31 @@ impl MapTracer {
             losses: 0,
             has_gap: false,
             seen_ns: [0; Event::ALL.len()],
-        };
-        tracer.look()?;
-        Ok(tracer)
+        })
+    }
+
+    /// What stops a process at its fatal error; can be taken once.
+    pub fn take_hold(&mut self) -> Result<HoldMaps> {
+        self.kernel.take_hold()
+    }
+
+    /// Puts probes into all processes; dropped after an error, it takes them away
+    /// again.
+    pub fn attach(&mut self) -> Result<()> {
+        for Traced {
+            loaded, tracing, ..
+        } in &self.targets
+        {
+            // Fatal errors first, so that none is missed.
+            self.kernel.add_target(tracing)?;
+            if !tracing.fatals.is_empty() {
+                let link = self.kernel.attach_fatals(loaded.program(), tracing)?;
+                self.fatal_links.push(link);
+            }
+        }
+        self.start_ns = clock::monotonic_ns();
+        self.looked_ns = self.start_ns;
+        self.look()
     }
 
     /// The processes, in the order of [`EventRecord::target`].

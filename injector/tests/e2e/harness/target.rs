@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
 };
 
 use nix::{
@@ -82,6 +82,11 @@ impl Target {
     /// Whether it runs; it has been waited for if not.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// How it has ended.
+    pub fn status(&mut self) -> ExitStatus {
+        self.child.wait().expect("the end of a target")
     }
 
     /// Sends it a signal.

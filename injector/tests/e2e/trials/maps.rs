@@ -21,6 +21,10 @@ const ACCIDENTS: [(&str, &str, &[&str]); 3] = [
 ];
 /// Go's own report would drown what a failed trial says.
 const QUIET: [(&str, &str); 1] = [("GOTRACEBACK", "none")];
+/// Everything is traced.
+const SEEN: &str = "";
+/// Only writes are, so that the operation of who finds them is not seen.
+const UNSEEN: &str = " --only write";
 /// Accidents of each kind, unless `INJECTOR_E2E_FATALS` says how many.
 const RUNS: u32 = 3;
 /// Runs in which it may come to no accident: in an emulated machine, two
@@ -55,12 +59,14 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
             let toolchain = toolchain.clone();
             add(
                 &format!("maps_names_both_parties[{}]", accident.0),
-                Box::new(move || {
-                    let tries = runs + PEACEFUL;
-                    let accidents = (0..tries).filter(|_| parties(&toolchain, accident));
-                    let seen = accidents.take(runs as usize).count();
-                    assert_eq!(seen, runs as usize, "too few accidents in {tries} runs");
-                }),
+                Box::new(move || accidents(runs, || parties(&toolchain, accident, SEEN))),
+            );
+        }
+        for accident in ACCIDENTS.into_iter().skip(1).take(kinds) {
+            let toolchain = toolchain.clone();
+            add(
+                &format!("maps_names_who_was_not_seen[{}]", accident.0),
+                Box::new(move || accidents(runs, || parties(&toolchain, accident, UNSEEN))),
             );
         }
         let with = toolchain.clone();
@@ -126,12 +132,23 @@ fn check_side(side: &Value, role: &str) {
     assert!(operations.contains(&operation), "{role}: {operation}");
 }
 
-/// One run; whether it came to an accident.
-fn parties(toolchain: &Toolchain, (mode, accident, finders): (&str, &str, &[&str])) -> bool {
+/// So many runs that come to an accident.
+fn accidents(runs: u32, run: impl Fn() -> bool) {
+    let tries = runs + PEACEFUL;
+    let seen = (0..tries).filter(|_| run()).take(runs as usize).count();
+    assert_eq!(seen, runs as usize, "too few accidents in {tries} runs");
+}
+
+/// One run; whether it came to an accident. `flags` are more of `maps`.
+fn parties(
+    toolchain: &Toolchain,
+    (mode, accident, finders): (&str, &str, &[&str]),
+    flags: &str,
+) -> bool {
     let (mut target, truth) = start(toolchain, mode);
+    let pid = target.pid;
     let injector = Injector::start_with(&format!(
-        "maps --pid {} --budget none --output json",
-        target.pid
+        "maps --pid {pid} --budget none --output json{flags}"
     ));
     target.go();
     await_end(&mut target);

@@ -12,6 +12,8 @@ mod go_doctor;
 mod guards;
 mod help;
 mod maps;
+mod maps_hold;
+mod recording;
 mod returns;
 mod seed_case;
 mod selection;
@@ -43,7 +45,9 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         coverage::trials(host),
         go_doctor::trials(host),
         help::trials(host),
+        recording::trials(host),
         maps::trials(host),
+        maps_hold::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {

@@ -1,0 +1,398 @@
+//! Why a goroutine waited: what the one that held the lock did meanwhile. Sends
+//! of the holder, and what it waited for itself, are laid beside each wait; what
+//! neither explains stays unexplained.
+
+use std::collections::{HashMap, VecDeque};
+
+use injector_ebpf::{SendRecord, flags};
+
+use super::SendView;
+
+/// Sends and waits that are kept of one goroutine. A hold with more of them
+/// loses the blame of its oldest.
+const KEPT: usize = 32;
+/// Goroutines of which something is kept: with all of them full, 110 MB; with the
+/// two or three spans of a request handler each, 10 MB. Of more, those that were
+/// idle longest are forgotten.
+const GOROUTINES: usize = 32_768;
+/// Holders that wait for holders that wait: how far that is followed.
+const DEPTH: u32 = 4;
+
+/// From one time to another, in nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// When it began.
+    pub start: u64,
+    /// When it was over.
+    pub end: u64,
+}
+
+impl Span {
+    fn within(self, other: Self) -> Self {
+        let start = self.start.max(other.start);
+        Self {
+            start,
+            end: self.end.min(other.end).max(start),
+        }
+    }
+
+    fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    fn length(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+}
+
+/// A goroutine of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Who {
+    /// The process.
+    pub pid: u32,
+    /// Number of the goroutine.
+    pub goroutine: u64,
+}
+
+/// A wait that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Who waited.
+    pub waiter: Who,
+    /// Number of the goroutine that released the lock, if that was seen.
+    pub holder: Option<u64>,
+    /// From when to when.
+    pub span: Span,
+}
+
+/// What a wait was for, in nanoseconds. The parts add up to the whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The holder was in an injected delay.
+    pub injected: u64,
+    /// The holder was in a send, apart from any injected delay.
+    pub sending: u64,
+    /// Nothing that was seen explains it: the holder computed, had no CPU, or
+    /// waited for something else.
+    pub unexplained: u64,
+    /// Of the first two: the holder was not in it itself, but waited for one
+    /// that was.
+    pub chained: u64,
+}
+
+impl Parts {
+    /// All of it.
+    pub fn whole(&self) -> u64 {
+        self.injected + self.sending + self.unexplained
+    }
+
+    /// Adds another one.
+    pub fn add(&mut self, other: &Self) {
+        self.injected += other.injected;
+        self.sending += other.sending;
+        self.unexplained += other.unexplained;
+        self.chained += other.chained;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Busy {
+    Delayed,
+    Sending,
+    /// For a lock that this goroutine released.
+    Waiting(Option<u64>),
+}
+
+/// What goroutines were busy with, and what that made others wait.
+#[derive(Debug, Default)]
+pub struct Blame {
+    goroutines: HashMap<Who, VecDeque<(Span, Busy)>>,
+    /// Goroutines that were forgotten because there were too many.
+    pub forgotten: u64,
+}
+
+impl Blame {
+    /// A goroutine has sent.
+    pub fn send(&mut self, record: &SendRecord) {
+        let send = SendView::new(record);
+        let (Some(goroutine), Some(start)) = (send.goroutine(), send.start()) else {
+            return;
+        };
+        let who = Who {
+            pid: record.tgid,
+            goroutine,
+        };
+        let delay = send.delivered().unwrap_or(0);
+        let natural = send.natural().unwrap_or(0);
+        let (first, second) = if send.has(flags::AFTER) {
+            ((natural, Busy::Sending), (delay, Busy::Delayed))
+        } else {
+            ((delay, Busy::Delayed), (natural, Busy::Sending))
+        };
+        let middle = start + first.0;
+        let spans = [
+            (Span { start, end: middle }, first.1),
+            (
+                Span {
+                    start: middle,
+                    end: middle + second.0,
+                },
+                second.1,
+            ),
+        ];
+        for (span, busy) in spans {
+            if !span.is_empty() {
+                self.keep(who, span, busy);
+            }
+        }
+    }
+
+    /// A goroutine has waited. Everything that its holder did until then must
+    /// have been told.
+    pub fn wait(&mut self, wait: &Wait) -> Parts {
+        let parts = match wait.holder {
+            Some(goroutine) if goroutine != wait.waiter.goroutine => {
+                let holder = Who {
+                    pid: wait.waiter.pid,
+                    goroutine,
+                };
+                self.explain(holder, wait.span, DEPTH)
+            }
+            _ => Parts {
+                unexplained: wait.span.length(),
+                ..Parts::default()
+            },
+        };
+        self.keep(wait.waiter, wait.span, Busy::Waiting(wait.holder));
+        parts
+    }
+
+    /// What this goroutine was busy with in this time.
+    fn explain(&self, who: Who, span: Span, depth: u32) -> Parts {
+        let mut parts = Parts::default();
+        let mut from = span.start;
+        let kept = self.goroutines.get(&who).into_iter().flatten();
+        // Oldest first: a goroutine does one thing after the other.
+        for (busy_span, busy) in kept {
+            let busy_span = busy_span.within(Span {
+                start: from,
+                end: span.end,
+            });
+            if busy_span.is_empty() {
+                continue;
+            }
+            parts.unexplained += busy_span.start - from;
+            from = busy_span.end;
+            match busy {
+                Busy::Delayed => parts.injected += busy_span.length(),
+                Busy::Sending => parts.sending += busy_span.length(),
+                Busy::Waiting(Some(goroutine)) if depth > 0 && *goroutine != who.goroutine => {
+                    let holder = Who {
+                        goroutine: *goroutine,
+                        ..who
+                    };
+                    let mut inner = self.explain(holder, busy_span, depth - 1);
+                    inner.chained = inner.injected + inner.sending;
+                    parts.add(&inner);
+                }
+                Busy::Waiting(_) => parts.unexplained += busy_span.length(),
+            }
+        }
+        parts.unexplained += span.end.saturating_sub(from);
+        parts
+    }
+
+    fn keep(&mut self, who: Who, span: Span, busy: Busy) {
+        if self.goroutines.len() >= GOROUTINES && !self.goroutines.contains_key(&who) {
+            self.forget();
+        }
+        let kept = self.goroutines.entry(who).or_default();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        // Rings are read one after the other, so a wait can come before a send
+        // that was over earlier.
+        let later = kept.iter().rev().take_while(|(other, _)| other.start > span.start);
+        let place = kept.len() - later.count();
+        kept.insert(place, (span, busy));
+    }
+
+    /// Forgets the half that was idle longest.
+    fn forget(&mut self) {
+        let last = |kept: &VecDeque<(Span, Busy)>| kept.back().map_or(0, |(span, _)| span.end);
+        let mut ends: Vec<u64> = self.goroutines.values().map(last).collect();
+        let middle = ends.len() / 2;
+        let (_, median, _) = ends.select_nth_unstable(middle);
+        let median = *median;
+        let before = self.goroutines.len();
+        self.goroutines.retain(|_, kept| last(kept) > median);
+        self.forgotten += (before - self.goroutines.len()) as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::fixture::{delayed, send},
+        *,
+    };
+
+    const PID: u32 = 4242;
+
+    fn who(goroutine: u64) -> Who {
+        Who {
+            pid: PID,
+            goroutine,
+        }
+    }
+
+    fn sent(goroutine: u64, start: u64, delay: u64, natural: u64) -> SendRecord {
+        SendRecord {
+            start_ns: start,
+            natural_ns: natural,
+            goroutine,
+            tgid: PID,
+            ..if delay > 0 {
+                delayed(delay, delay, natural)
+            } else {
+                send()
+            }
+        }
+    }
+
+    fn waited(waiter: u64, holder: u64, start: u64, end: u64) -> Wait {
+        Wait {
+            waiter: who(waiter),
+            holder: (holder != 0).then_some(holder),
+            span: Span { start, end },
+        }
+    }
+
+    #[test]
+    fn a_wait_is_for_what_the_holder_did_meanwhile() {
+        let mut blame = Blame::default();
+        // Delayed from 1000 to 1500, sending until 1600; a wait from 1200 to 1700.
+        blame.send(&sent(7, 1000, 500, 100));
+        let parts = blame.wait(&waited(8, 7, 1200, 1700));
+        let expected = Parts {
+            injected: 300,
+            sending: 100,
+            unexplained: 100,
+            chained: 0,
+        };
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn a_delay_after_the_send_is_where_it_was() {
+        let mut blame = Blame::default();
+        let mut record = sent(7, 1000, 500, 100);
+        record.flags |= flags::AFTER;
+        blame.send(&record);
+        let parts = blame.wait(&waited(8, 7, 1000, 1100));
+        assert_eq!((parts.sending, parts.injected), (100, 0));
+    }
+
+    #[test]
+    fn others_are_not_to_blame() {
+        let mut blame = Blame::default();
+        blame.send(&sent(7, 1000, 500, 100));
+        let mut stranger = sent(9, 1000, 500, 100);
+        stranger.tgid = PID + 1;
+        blame.send(&stranger);
+        for holder in [0, 9] {
+            let parts = blame.wait(&waited(8, holder, 1000, 1500));
+            assert_eq!((parts.unexplained, parts.whole()), (500, 500));
+        }
+    }
+
+    #[test]
+    fn a_holder_that_waits_passes_the_blame_on() {
+        let mut blame = Blame::default();
+        blame.send(&sent(1, 1000, 400, 0));
+        let first = blame.wait(&waited(2, 1, 1100, 1400));
+        assert_eq!((first.injected, first.chained), (300, 0));
+        let second = blame.wait(&waited(3, 2, 1200, 1500));
+        let expected = Parts {
+            injected: 200,
+            sending: 0,
+            unexplained: 100,
+            chained: 200,
+        };
+        assert_eq!(second, expected);
+    }
+
+    #[test]
+    fn too_many_goroutines_are_forgotten_and_counted() {
+        let mut blame = Blame::default();
+        for goroutine in 1..=GOROUTINES as u64 + 1 {
+            blame.send(&sent(goroutine, goroutine * 10, 5, 1));
+        }
+        assert!(blame.goroutines.len() <= GOROUTINES);
+        assert!(blame.forgotten > 0);
+        // The latest are still known.
+        let last = GOROUTINES as u64;
+        let parts = blame.wait(&waited(u64::MAX, last, last * 10, last * 10 + 5));
+        assert_eq!(parts.injected, 5);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Send(SendRecord),
+        Wait(Wait),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let time = 0..10_000u64;
+        let send = (1..6u64, time.clone(), 0..500u64, 0..500u64);
+        let wait = (1..6u64, 0..6u64, time, 0..2_000u64);
+        prop_oneof![
+            send.prop_map(|(goroutine, start, delay, natural)| {
+                Step::Send(sent(goroutine, start, delay, natural))
+            }),
+            wait.prop_map(|(waiter, holder, start, length)| {
+                Step::Wait(waited(waiter, holder, start, start + length))
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn parts_add_up_to_the_whole(steps in prop::collection::vec(step(), 0..60)) {
+            let mut blame = Blame::default();
+            for step in steps {
+                match step {
+                    Step::Send(record) => blame.send(&record),
+                    Step::Wait(wait) => {
+                        let parts = blame.wait(&wait);
+                        prop_assert_eq!(parts.whole(), wait.span.length());
+                        prop_assert!(parts.chained <= parts.injected + parts.sending);
+                    }
+                }
+            }
+        }
+
+        /// What is over before the wait is in it, in whatever order it is told.
+        #[test]
+        fn order_does_not_matter(
+            starts in prop::collection::vec(0..20u64, 1..10).prop_map(|starts| {
+                let set: std::collections::BTreeSet<u64> = starts.into_iter().collect();
+                set.into_iter().collect::<Vec<_>>()
+            }),
+            seed in any::<prop::sample::Index>(),
+        ) {
+            let sends: Vec<_> = starts.iter().map(|n| sent(7, n * 100, 30, 20)).collect();
+            let mut turned = sends.clone();
+            turned.rotate_left(seed.index(sends.len()));
+            let wait = waited(8, 7, 50, 1_500);
+            let parts = |sends: &[SendRecord]| {
+                let mut blame = Blame::default();
+                sends.iter().for_each(|record| blame.send(record));
+                blame.wait(&wait)
+            };
+            prop_assert_eq!(parts(&sends), parts(&turned));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `--hold-on-fatal`: a process that is stopped at its fatal error goes on,
+//! whoever is killed meanwhile, and dies of it as it would have.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt as _,
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::Trial;
+use nix::{
+    sys::{
+        ptrace,
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
+    unistd::Pid,
+};
+
+use super::needs;
+use crate::harness::{
+    Host, Injector, Target, eventually,
+    go::{self, Toolchain},
+};
+
+/// What the watchdog is called.
+const WATCHDOG: &str = "hold-guard";
+/// Longer than it takes to kill somebody, in an emulated machine too.
+const HOLD: Duration = Duration::from_secs(3);
+/// When the process must go on at once, it is long before the hold's end.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// How the runtime ends a program (runtime/panic.go, `exit(2)`).
+const EXIT: i32 = 2;
+
+pub fn trials(host: &'static Host) -> Vec<Trial> {
+    let Some(toolchain) = go::chosen().pop() else {
+        println!("skip hold: no Go toolchain is in the cache");
+        return Vec::new();
+    };
+    let trial = |name: &str, run: fn(&Toolchain)| {
+        let toolchain = toolchain.clone();
+        needs(name, host.has_uprobe_multi(), move || run(&toolchain))
+    };
+    vec![
+        trial("hold_ends_by_itself", by_itself),
+        trial("hold_ends_with_the_daemon", without_daemon),
+        trial("hold_ends_with_the_watchdog", without_watchdog),
+        trial("hold_ends_when_the_daemon_hangs", hung_daemon),
+        trial("hold_is_refused_where_it_is_not_sure", refusals),
+    ]
+}
+
+/// A target that will have an accident, and an injector that will hold it.
+fn start(toolchain: &Toolchain) -> (Target, Injector) {
+    let target = Target::start_with(
+        &toolchain.program("collide"),
+        "writes",
+        &[("GOTRACEBACK", "none")],
+    );
+    let injector = Injector::start_with(&format!(
+        "maps --pid {} --budget none --output json --hold-on-fatal {}ms",
+        target.pid,
+        HOLD.as_millis()
+    ));
+    (target, injector)
+}
+
+/// Until it is stopped; how long ago that was at most.
+fn await_hold(target: &mut Target) -> Instant {
+    target.go();
+    let begun = Instant::now();
+    assert!(
+        eventually(Duration::from_secs(20), || state(target.pid) == Some('T')),
+        "it was never stopped"
+    );
+    begun
+}
+
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+/// The watchdog that this injector has started.
+fn watchdog(injector: &Injector) -> Pid {
+    let path = format!("/proc/{0}/task/{0}/children", injector.pid());
+    let children = fs::read_to_string(path).expect("the children of injector");
+    let mut children = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok());
+    let named = |pid: &u32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|comm| comm.trim_end() == WATCHDOG)
+    };
+    let pid = children.find(named).expect("a watchdog");
+    Pid::from_raw(pid as i32)
+}
+
+/// It went on, and died of its fatal error.
+#[track_caller]
+fn expect_end(target: &mut Target, from: Instant, within: Duration) {
+    assert!(
+        eventually(within, || !target.is_running()),
+        "it does not end"
+    );
+    assert!(from.elapsed() < within + Duration::from_secs(1));
+    let status = target.status();
+    assert_eq!((status.code(), status.signal()), (Some(EXIT), None));
+}
+
+fn by_itself(toolchain: &Toolchain) {
+    let (mut target, injector) = start(toolchain);
+    let _ = await_hold(&mut target);
+    // Stopped, it can be looked into.
+    assert!(fs::read_dir(format!("/proc/{}/task", target.pid)).is_ok());
+    injector.expect_line("the process goes on");
+    assert!(eventually(AT_ONCE, || !target.is_running()));
+    assert_eq!(target.status().code(), Some(EXIT));
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let held = &ended.maps[0]["held"];
+    assert_eq!(held["for_ns"], HOLD.as_nanos() as u64);
+    let threads = held["threads"].as_array().expect("its threads");
+    assert!(!threads.is_empty());
+    // The others that come to the same error do not stop it again.
+    assert!(ended.maps[1..].iter().all(|fatal| fatal["held"].is_null()));
+}
+
+fn without_daemon(toolchain: &Toolchain) {
+    let (mut target, injector) = start(toolchain);
+    let watchdog = watchdog(&injector);
+    let _ = await_hold(&mut target);
+    injector.signal(Signal::SIGKILL);
+    expect_end(&mut target, Instant::now(), AT_ONCE);
+    assert!(eventually(AT_ONCE, || kill(watchdog, None).is_err()));
+}
+
+fn without_watchdog(toolchain: &Toolchain) {
+    let (mut target, injector) = start(toolchain);
+    let watchdog = watchdog(&injector);
+    let _ = await_hold(&mut target);
+    kill(watchdog, Signal::SIGKILL).expect("a watchdog");
+    expect_end(&mut target, Instant::now(), AT_ONCE);
+    injector.finish().expect_words("so the process goes on now");
+}
+
+/// The watchdog does not need the daemon to know that the time is over.
+fn hung_daemon(toolchain: &Toolchain) {
+    let (mut target, injector) = start(toolchain);
+    injector.signal(Signal::SIGSTOP);
+    let begun = await_hold(&mut target);
+    expect_end(&mut target, begun, HOLD + AT_ONCE);
+    injector.signal(Signal::SIGCONT);
+    injector.finish().expect_code(0);
+}
+
+fn refusals(toolchain: &Toolchain) {
+    let target = Target::start(&toolchain.program("collide"), "locked");
+    let pid = Pid::from_raw(target.pid as i32);
+    let refused = |words: &str| {
+        let ended = Injector::run(&format!("maps --pid {pid} --hold-on-fatal 1s"));
+        ended.expect_code(2);
+        ended.expect_words("--hold-on-fatal is refused");
+        ended.expect_words(words);
+    };
+    target.signal(Signal::SIGSTOP);
+    assert!(eventually(AT_ONCE, || state(target.pid) == Some('T')));
+    refused("stopped already");
+    target.signal(Signal::SIGCONT);
+    ptrace::seize(pid, ptrace::Options::empty()).expect("to trace a child");
+    refused("traces it already");
+    // Only a stopped process can be let go.
+    kill(pid, Signal::SIGSTOP).expect("a target");
+    waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WUNTRACED)).expect("a stopped target");
+    ptrace::detach(pid, None).expect("to let it go");
+    target.signal(Signal::SIGCONT);
+    let ended = Injector::run(&format!("maps --pid {pid} --hold-on-fatal 2m"));
+    ended.expect_words("it takes 1ns to 1m");
+}
