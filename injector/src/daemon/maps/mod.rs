@@ -41,6 +41,7 @@ use crate::{
         budget::{Seen, Spent},
         fatal::{self, Report},
         maps::{self, Summary},
+        nanoseconds,
     },
     plan::CpuShare,
 };
@@ -352,6 +353,9 @@ fn spent(spending: Spending) -> Spent {
         trap_single_stepped_ns: spending.traps.single_stepped_ns,
         own_ns: own,
         windows: spending.windows,
+        longest_attach_ns: nanoseconds(spending.longest_attach),
+        longest_detach_ns: nanoseconds(spending.longest_detach),
+        overlaps: spending.overlaps,
         seen: spending
             .seen
             .into_iter()
