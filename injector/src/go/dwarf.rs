@@ -64,10 +64,7 @@ pub struct Unit<'a> {
 
 /// Reads the units one after the other, until it is enough; none without
 /// debugging information that can be read.
-pub fn each_unit(
-    image: &Image,
-    mut with: impl FnMut(&Unit<'_>) -> ControlFlow<()>,
-) -> Option<()> {
+pub fn each_unit(image: &Image, mut with: impl FnMut(&Unit<'_>) -> ControlFlow<()>) -> Option<()> {
     let mut abbreviations = Vec::new();
     stream(image, "abbrev")?
         .take(LARGEST_ABBREVIATIONS)

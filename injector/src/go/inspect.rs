@@ -249,10 +249,7 @@ impl Inspector {
                 let buckets = 1u64.checked_shl(u32::from(*buckets))?;
                 (word(Field::ClassicCount)?, buckets)
             }
-            MapKind::Swiss => (
-                word(Field::SwissUsed)?,
-                word(Field::SwissDirectoryLength)?,
-            ),
+            MapKind::Swiss => (word(Field::SwissUsed)?, word(Field::SwissDirectoryLength)?),
         };
         let plausible = elements <= MOST_ELEMENTS && buckets_or_tables <= MOST_ELEMENTS;
         plausible.then_some(Fact::MapSize {

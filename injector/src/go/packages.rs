@@ -162,10 +162,16 @@ mod tests {
         for (function, expected) in [
             ("main.main.func1", "main"),
             ("net/http.(*conn).serve", "net/http"),
-            ("example.com/shop/cart.(*Cart[go.shape.string]).Put", "example.com/shop/cart"),
+            (
+                "example.com/shop/cart.(*Cart[go.shape.string]).Put",
+                "example.com/shop/cart",
+            ),
             ("slices.SortFunc[go.shape.[]example.com/x.T]", "slices"),
             ("gopkg.in/yaml%2ev3.(*parser).next", "gopkg.in/yaml.v3"),
-            ("internal/sync.(*HashTrieMap[go.shape.interface {},go.shape.interface {}]).Load", "internal/sync"),
+            (
+                "internal/sync.(*HashTrieMap[go.shape.interface {},go.shape.interface {}]).Load",
+                "internal/sync",
+            ),
             ("crosscall2", "crosscall2"),
         ] {
             assert_eq!(package(function), expected, "{function}");
@@ -191,7 +197,8 @@ mod tests {
     #[test]
     fn sync_works_for_its_callers() {
         let callers = callers(&[], &[]);
-        let inner = "internal/sync.(*HashTrieMap[go.shape.interface {},go.shape.interface {}]).Load";
+        let inner =
+            "internal/sync.(*HashTrieMap[go.shape.interface {},go.shape.interface {}]).Load";
         assert!(callers.shows([inner, "sync.(*Map).Load", "main.get"]));
         assert!(!callers.shows([inner, "sync.(*Map).Load", "encoding/json.cachedTypeFields"]));
     }
@@ -206,7 +213,15 @@ mod tests {
         assert!(!shows(&["net/..."], &[], "netip.x"));
         assert!(shows(&["shop/cmd/..."], &[], "main.put"));
         assert!(!shows(&[], &["main"], "main.put"));
-        assert!(!shows(&["..."], &["example.com/.../internal/..."], "example.com/a/internal/b.f"));
-        assert!(shows(&["..."], &["example.com/.../internal/..."], "example.com/a/b.f"));
+        assert!(!shows(
+            &["..."],
+            &["example.com/.../internal/..."],
+            "example.com/a/internal/b.f"
+        ));
+        assert!(shows(
+            &["..."],
+            &["example.com/.../internal/..."],
+            "example.com/a/b.f"
+        ));
     }
 }

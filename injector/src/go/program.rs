@@ -8,6 +8,7 @@ use super::{
     dwarf,
     error::GoError,
     image::{Image, Machine},
+    layout::Field,
     maps::MapKind,
     offsets::Offsets,
     pclntab::{Frame, Unfit},
@@ -45,6 +46,15 @@ pub struct Program {
     pub offsets: Offsets,
     /// Every probe that it has a function for.
     pub sites: Vec<Sited>,
+}
+
+/// The bit of a map's header that says that it is being written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WritingBit {
+    /// Its byte.
+    pub offset: u32,
+    /// Its value there.
+    pub mask: u8,
 }
 
 /// A probe and its place.
@@ -138,6 +148,17 @@ impl Program {
         &self.image
     }
 
+    /// What says that a map is being written to, if it is known where that is:
+    /// `hashWriting` in runtime/map.go, `writing` in internal/runtime/maps/map.go.
+    pub fn writing_bit(&self) -> Option<WritingBit> {
+        let (field, mask) = match self.maps? {
+            MapKind::Classic => (Field::ClassicFlags, 4),
+            MapKind::Swiss => (Field::SwissWriting, 1),
+        };
+        let offset = self.offsets.get(field)?;
+        Some(WritingBit { offset, mask })
+    }
+
     /// What it runs on.
     pub fn machine(&self) -> Machine {
         self.image.machine
@@ -229,24 +250,24 @@ fn probe_places(
 ) -> Vec<Placement> {
     let code = code(image, function);
     let one = |site: Result<Site, &'static str>| site.map(|site| vec![site]);
-    let sites = match probe.place {
-        Place::Entry => one(site::at_entry(image.machine, code, function.address)
-            .ok_or("its first instruction cannot be probed")),
-        Place::CallTo(callee) => one(match found.get(callee) {
-            None => Err("the function that it should call is not there"),
-            Some(callee) => site::at_call(image.machine, code, function.address, *callee).map_err(
-                |count| match count {
-                    0 => "the call that it should have is not there",
-                    _ => "it has several calls where one was expected",
-                },
-            ),
-        }),
-        Place::Returns => match site::returns(image.machine, code, function.address) {
-            sites if sites.is_empty() => Err("it has no instruction by which it returns"),
-            sites if sites.len() > MOST_RETURNS => Err("it returns at too many places"),
-            sites => Ok(sites),
-        },
-    };
+    let sites =
+        match probe.place {
+            Place::Entry => one(site::at_entry(image.machine, code, function.address)
+                .ok_or("its first instruction cannot be probed")),
+            Place::CallTo(callee) => one(match found.get(callee) {
+                None => Err("the function that it should call is not there"),
+                Some(callee) => site::at_call(image.machine, code, function.address, *callee)
+                    .map_err(|count| match count {
+                        0 => "the call that it should have is not there",
+                        _ => "it has several calls where one was expected",
+                    }),
+            }),
+            Place::Returns => match site::returns(image.machine, code, function.address) {
+                sites if sites.is_empty() => Err("it has no instruction by which it returns"),
+                sites if sites.len() > MOST_RETURNS => Err("it returns at too many places"),
+                sites => Ok(sites),
+            },
+        };
     match sites {
         Ok(sites) => sites
             .into_iter()

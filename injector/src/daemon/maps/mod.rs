@@ -3,6 +3,7 @@
 mod governor;
 mod tracer;
 mod units;
+mod watch;
 
 use std::{
     io::{self, Write as _, stdout},
@@ -35,6 +36,7 @@ use crate::{
     go::{self, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
+        self,
         budget::{Seen, Spent},
         fatal::{self, Report},
         maps::{self, Summary},
@@ -42,6 +44,7 @@ use crate::{
     plan::CpuShare,
 };
 use tracer::{MapTracer, News, Ready, Spending, Traced};
+use watch::Watches;
 
 /// There is one target, so it is the first in the kernel's table.
 const TARGET: u16 = 0;
@@ -64,6 +67,8 @@ pub struct Job {
     pub hold_on_fatal: Option<Duration>,
     /// Kinds of operations that are probed; all if empty.
     pub only: Vec<Kind>,
+    /// Maps that hardware watches: addresses, variables, types.
+    pub watch_maps: Vec<String>,
     /// Output.
     pub format: Format,
 }
@@ -104,6 +109,7 @@ struct Run {
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
     hold: Option<Hold>,
+    watches: Option<Watches>,
     format: Format,
     summary: Summary,
     start: Instant,
@@ -138,6 +144,10 @@ impl Run {
         });
         let hold = hold.transpose()?;
         tracer.attach()?;
+        let watches = match &job.watch_maps[..] {
+            [] => None,
+            maps => Some(Watches::start(maps, &mut tracer)?),
+        };
         let start = Instant::now();
         for target in tracer.targets() {
             announce(target);
@@ -148,6 +158,7 @@ impl Run {
             process,
             fatal_dir: job.fatal_dir,
             hold,
+            watches,
             format: job.format,
             summary,
             start,
@@ -168,12 +179,7 @@ impl Run {
                 ready = self.tracer.ready() => {
                     let told = match ready? {
                         Ready::Fatals => self.report(),
-                        Ready::Events => {
-                            let traces = &mut self.traces;
-                            self.tracer.events(|index, target, news| {
-                                feed(&mut traces[index], target, &news);
-                            })
-                        }
+                        Ready::Events => self.hear(),
                     };
                     match told {
                         Ok(()) => continue,
@@ -189,9 +195,43 @@ impl Run {
                     eprintln!("injector: {}", news?);
                     continue;
                 }
+                ready = watched(&mut self.watches) => {
+                    ready?;
+                    self.read_watches()?;
+                    continue;
+                }
                 () = until(self.deadline) => Ending::Duration,
             };
             return Ok(ending);
+        }
+    }
+
+    /// Takes in what has happened.
+    fn hear(&mut self) -> Result<()> {
+        let Self {
+            tracer,
+            traces,
+            watches,
+            ..
+        } = self;
+        tracer.events(|index, target, news| {
+            if let (Some(watches), News::Event(event)) = (watches.as_mut(), &news)
+                && Event::from_number(event.kind).is_some_and(Event::is_map_op)
+            {
+                watches.see(event, &target.loaded);
+            }
+            feed(&mut traces[index], target, &news);
+        })?;
+        if let Some(watches) = watches {
+            watches.choose(tracer)?;
+        }
+        self.read_watches()
+    }
+
+    fn read_watches(&mut self) -> Result<()> {
+        match &mut self.watches {
+            Some(watches) => watches.read(&self.tracer.targets()[0].loaded),
+            None => Ok(()),
         }
     }
 
@@ -263,6 +303,17 @@ impl Run {
             }
             for (function, why) in &tracing.left_out {
                 self.summary.leave_out(function, why);
+            }
+        }
+        let watches = self.watches.take().map(|it| it.finish(&mut self.tracer));
+        for watch in watches.transpose()?.unwrap_or_default() {
+            let mut out = stdout().lock();
+            let written = match self.format {
+                Format::Table => output::watch::text(&mut out, &watch),
+                Format::Json => output::watch::json(&mut out, &watch),
+            };
+            if let Err(error) = written {
+                return closed(error);
             }
         }
         self.summary.spent = spent(self.tracer.spending());
@@ -337,6 +388,14 @@ fn announce(target: &Traced) {
     );
     for (function, why) in &tracing.left_out {
         eprintln!("injector: {function} is not probed: {why}");
+    }
+}
+
+/// Waits for hits of watched maps; for ever without any.
+async fn watched(watches: &mut Option<Watches>) -> io::Result<()> {
+    match watches {
+        Some(watches) => watches.ready().await,
+        None => std::future::pending().await,
     }
 }
 

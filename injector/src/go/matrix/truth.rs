@@ -34,7 +34,10 @@ impl Running {
         let lines = stdout.lines().map(|line| line.expect("a line"));
         let fields = |line: String| line.split('\t').map(str::to_owned).collect();
         Self {
-            lines: lines.take_while(|line| line != "ready").map(fields).collect(),
+            lines: lines
+                .take_while(|line| line != "ready")
+                .map(fields)
+                .collect(),
             child,
         }
     }
@@ -112,7 +115,11 @@ fn maps_and_locks_are_what_the_running_program_says() {
                 name: line[4].clone(),
             });
         }
-        questions.extend(running.of("lock").map(|line| Unknown::Lock(address(&line[1]))));
+        questions.extend(
+            running
+                .of("lock")
+                .map(|line| Unknown::Lock(address(&line[1]))),
+        );
         questions.extend(
             running
                 .of("sync.Map")
@@ -131,7 +138,10 @@ fn maps_and_locks_are_what_the_running_program_says() {
         }
         let facts = inspector.answer(&questions);
         for fact in &wanted {
-            assert!(facts.contains(fact), "{cell_name}: {fact:?} is not in {facts:#?}");
+            assert!(
+                facts.contains(fact),
+                "{cell_name}: {fact:?} is not in {facts:#?}"
+            );
         }
         for line in running.of("map") {
             let of = address(&line[1]);

@@ -274,11 +274,23 @@ mod tests {
     fn calls_before_a_return_address() {
         let at = |code: &[u8]| call_at_end(code, 0x1000);
         // call 0x1107
-        assert_eq!(at(&[0x90, 0x90, 0xe8, 0, 1, 0, 0]), Some(Call::Direct(0x1107)));
+        assert_eq!(
+            at(&[0x90, 0x90, 0xe8, 0, 1, 0, 0]),
+            Some(Call::Direct(0x1107))
+        );
         // call *(%rdx); call *%r8; call *0x18(%rcx); call *0x10(%rip)
-        assert_eq!(at(&[0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0x12]), Some(Call::Indirect));
-        assert_eq!(at(&[0x90, 0x90, 0x90, 0x90, 0x41, 0xff, 0xd0]), Some(Call::Indirect));
-        assert_eq!(at(&[0x90, 0x90, 0x90, 0x90, 0xff, 0x51, 0x18]), Some(Call::Indirect));
+        assert_eq!(
+            at(&[0x90, 0x90, 0x90, 0x90, 0x90, 0xff, 0x12]),
+            Some(Call::Indirect)
+        );
+        assert_eq!(
+            at(&[0x90, 0x90, 0x90, 0x90, 0x41, 0xff, 0xd0]),
+            Some(Call::Indirect)
+        );
+        assert_eq!(
+            at(&[0x90, 0x90, 0x90, 0x90, 0xff, 0x51, 0x18]),
+            Some(Call::Indirect)
+        );
         assert_eq!(at(&[0x90, 0xff, 0x15, 0x10, 0, 0, 0]), Some(Call::Indirect));
         // jmp; mov
         assert_eq!(at(&[0x90, 0x90, 0xe9, 0, 1, 0, 0]), None);

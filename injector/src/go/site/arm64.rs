@@ -201,7 +201,10 @@ mod tests {
         let code = code(&[0xf842_07fe, RETURN, 0xd65f_0020]);
         let found = returns(&code, 0x1000);
         assert_eq!(found.len(), 1);
-        assert_eq!((found[0].address, found[0].instruction.as_str()), (0x1004, "ret"));
+        assert_eq!(
+            (found[0].address, found[0].instruction.as_str()),
+            (0x1004, "ret")
+        );
         assert_eq!(found[0].method, Method::SingleStepped);
     }
 

@@ -142,9 +142,7 @@ impl<'a> Types<'a> {
             return Ok(None);
         };
         let offset = UnitOffset(within as usize);
-        let mut entries = self
-            .header
-            .entries_raw(&self.abbreviations, Some(offset))?;
+        let mut entries = self.header.entries_raw(&self.abbreviations, Some(offset))?;
         let Some(abbreviation) = entries.read_abbreviation()? else {
             return Ok(None);
         };

@@ -2,10 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{
-    Id, Shape, Variables,
-    shape::MOST_ELEMENTS,
-};
+use super::{Id, Shape, Variables, shape::MOST_ELEMENTS};
 use crate::go::memory::Memory;
 
 /// Reads of memory for all variables together: some 20 ms.

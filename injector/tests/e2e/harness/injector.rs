@@ -242,7 +242,11 @@ fn collect(from: impl Read + std::marker::Send + 'static) -> (Lines, JoinHandle<
 
 fn about_maps(lines: &Lines) -> Vec<Value> {
     let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-    let kinds = [r#"{"type":"fatal""#, r#"{"type":"maps_summary""#];
+    let kinds = [
+        r#"{"type":"fatal""#,
+        r#"{"type":"watch""#,
+        r#"{"type":"maps_summary""#,
+    ];
     let of_maps = |line: &&String| kinds.iter().any(|kind| line.starts_with(kind));
     let parsed = lines.iter().filter(of_maps);
     parsed

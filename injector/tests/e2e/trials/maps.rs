@@ -147,7 +147,9 @@ fn parties(
 ) -> bool {
     let (mut target, truth) = start(toolchain, mode);
     let pid = target.pid;
-    let injector = Injector::start_with(&format!("maps --pid {pid} --budget none --output json{flags}"));
+    let injector = Injector::start_with(&format!(
+        "maps --pid {pid} --budget none --output json{flags}"
+    ));
     target.go();
     await_end(&mut target);
     let ended = injector.finish();

@@ -13,6 +13,7 @@ mod guards;
 mod help;
 mod maps;
 mod maps_hold;
+mod maps_watch;
 mod recording;
 mod returns;
 mod seed_case;
@@ -48,6 +49,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         recording::trials(host),
         maps::trials(host),
         maps_hold::trials(host),
+        maps_watch::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {
