@@ -17,8 +17,6 @@ mod maps_hold;
 mod maps_names;
 mod maps_servers;
 mod maps_share;
-mod maps_hold;
-mod maps_names;
 mod recording;
 mod returns;
 mod seed_case;
