@@ -30,7 +30,10 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
                     move || names(&toolchain),
                 ),
                 needs(
-                    &format!("maps_names_types_of_stripped_programs[{}]", stripped.version),
+                    &format!(
+                        "maps_names_types_of_stripped_programs[{}]",
+                        stripped.version
+                    ),
                     host.has_uprobe_multi(),
                     move || without_names(&stripped),
                 ),
@@ -83,7 +86,10 @@ fn names(toolchain: &Toolchain) {
     assert_eq!(sessions["about"]["type_name"], "map[int]int");
     assert_eq!(sessions["name_measured"], true);
     assert_eq!(sessions["elements"], 8);
-    assert_eq!(sessions["guard"]["name"], "main.store.RWMutex", "{sessions:#}");
+    assert_eq!(
+        sessions["guard"]["name"], "main.store.RWMutex",
+        "{sessions:#}"
+    );
     // By the layout of the one struct that has such fields.
     let items = find(report, "maps", "main.cache.items");
     assert_eq!(items["about"]["type_name"], "map[string]int");
