@@ -356,13 +356,16 @@ impl Trace {
                  deleted"
                     .to_owned(),
             ],
-            seen: [("stores", Event::SyncMapStore), ("ranges", Event::SyncMapRange)]
-                .into_iter()
-                .filter_map(|(what, kind)| {
-                    let share = self.share(kind)?;
-                    Some(Seen { what, share })
-                })
-                .collect(),
+            seen: [
+                ("stores", Event::SyncMapStore),
+                ("ranges", Event::SyncMapRange),
+            ]
+            .into_iter()
+            .filter_map(|(what, kind)| {
+                let share = self.share(kind)?;
+                Some(Seen { what, share })
+            })
+            .collect(),
             remedy: "where a snapshot is needed, use a map with an RWMutex and copy it under the lock",
             parties,
             weight: map.ranges_disturbed.saturating_mul(1 << 10),

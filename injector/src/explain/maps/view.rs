@@ -628,8 +628,7 @@ impl Trace {
 }
 
 fn sum(all: impl IntoIterator<Item = Waits>) -> Waits {
-    all.into_iter()
-        .fold(Waits::default(), Waits::plus)
+    all.into_iter().fold(Waits::default(), Waits::plus)
 }
 
 fn longest_first(mut parties: Vec<Party>) -> Vec<Party> {
