@@ -1,7 +1,11 @@
 //! What conclusions about one target ask for beside its events: functions and
 //! lines of stacks, and what the program's file and memory say of addresses.
 
-use std::{cell::Cell, sync::Arc};
+use std::{
+    cell::Cell,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::tracer::Traced;
 use crate::{
@@ -11,12 +15,16 @@ use crate::{
 
 /// Questions that are answered at once: each takes some microseconds.
 const QUESTIONS: usize = 64;
+/// How often questions are answered: variables are not followed much more often,
+/// and what cannot be answered is asked a few times only.
+const PERIOD: Duration = Duration::from_millis(500);
 
 /// Knows one target.
 pub struct Known {
     loaded: Arc<Loaded>,
     callers: Callers,
     inspector: Inspector,
+    next: Instant,
     stacks: Cell<u64>,
     wrong: Cell<u64>,
 }
@@ -28,17 +36,22 @@ impl Known {
             loaded: Arc::clone(&target.loaded),
             callers,
             inspector: Inspector::new(Arc::clone(&target.loaded), target.pid),
+            next: Instant::now(),
             stacks: Cell::new(0),
             wrong: Cell::new(0),
         }
     }
 
-    /// Finds out what a trace wants to know most.
+    /// Finds out what a trace wants to know most, if it is time.
     pub fn look(&mut self, trace: &mut Trace) {
-        // Nothing is asked for more than a few times, so not too early.
-        if !self.inspector.is_ready() {
-            return;
+        if Instant::now() >= self.next && self.inspector.is_ready() {
+            self.next = Instant::now() + PERIOD;
+            self.look_now(trace);
         }
+    }
+
+    /// The same at once, before all is told.
+    pub fn look_now(&mut self, trace: &mut Trace) {
         let questions = trace.unknown(QUESTIONS);
         for fact in self.inspector.answer(&questions) {
             trace.learn(fact, self);

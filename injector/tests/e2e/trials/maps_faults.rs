@@ -21,13 +21,16 @@ use crate::harness::{
     programs::{self, Scratch},
 };
 
+/// A trial with programs of one toolchain.
+type Run = fn(&Toolchain);
+
 pub fn trials(host: &'static Host) -> Vec<Trial> {
     let mut toolchains = go::chosen();
     if host.is_slow {
         println!("skip maps_faults: nothing in them depends on the kernel, and they are slow");
         toolchains.clear();
     }
-    let all: [(&str, fn(&Toolchain)); 7] = [
+    let all: [(&str, Run); 7] = [
         ("maps_sees_each_operation_once", each_once),
         ("maps_follows_ten_thousand_goroutines", many),
         ("maps_survives_growing_stacks", deep),

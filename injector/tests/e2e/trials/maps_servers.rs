@@ -238,7 +238,7 @@ fn ask(
             length = text.trim().parse().ok();
         }
     }
-    let mut skip = |connection: &mut BufReader<TcpStream>, length: u64| {
+    let skip = |connection: &mut BufReader<TcpStream>, length: u64| {
         std::io::copy(&mut connection.take(length), &mut std::io::sink())
     };
     if let Some(length) = length {

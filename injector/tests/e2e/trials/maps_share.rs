@@ -14,13 +14,16 @@ use crate::harness::{
 /// program also sees how it is scheduled.
 const ALIKE: std::ops::RangeInclusive<f64> = 0.7..=1.3;
 
+/// A trial with programs that a toolchain built.
+type Run = fn(&Toolchain);
+
 pub fn trials(host: &'static Host) -> Vec<Trial> {
     let mut toolchains = go::chosen();
     if host.is_slow {
         println!("skip maps_share: nothing in them depends on the kernel, and they are slow");
         toolchains.clear();
     }
-    let all: [(&str, fn(&Toolchain)); 8] = [
+    let all: [(&str, Run); 8] = [
         ("maps_says_who_waits_for_whom", slow),
         ("maps_accuses_no_innocent", innocents),
         ("maps_tells_shards_apart", shards),
