@@ -121,6 +121,8 @@ pub struct Control {
     pub error_hook: u64,
     /// Bytes waiting in the ring buffer from which a record wakes the daemon.
     pub wake_bytes: u64,
+    /// Not 0: stacks of goroutines that send are reported.
+    pub stacks: u64,
 }
 
 /// What has been used of the ceilings. Shared by all CPUs: a ceiling can be

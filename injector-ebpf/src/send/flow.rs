@@ -94,7 +94,7 @@ pub fn enter(sender: &Sender, sock: *const u8, call: &Call) -> u32 {
         return 0;
     };
     count(Counter::Seen);
-    describe(open, sender, &socket, call, now);
+    describe(open, sender, &socket, call, control, now);
     let errno = decide_and_act(open, sender, &socket, call, control, now);
     if errno != 0 {
         count(Counter::Failed);
@@ -159,7 +159,7 @@ pub fn seen_at_end(sender: &Sender, sock: *const u8, call: &Call, result: i64) {
         // SAFETY: reads the clock; a live map value that only this thread uses.
         let (now, open) = unsafe { (bpf_ktime_get_ns(), &mut *open) };
         count(Counter::Seen);
-        describe(open, sender, &socket, call, now);
+        describe(open, sender, &socket, call, control, now);
         open.record.result = result;
         ring::send(&raw const open.record, control);
         let _ = IN_FLIGHT.remove(sender.id);
@@ -205,7 +205,14 @@ fn open(id: u64, socket: &Socket, call: &Call, now: u64) -> Option<&'static mut 
 
 /// Fills in what is known before anything is decided.
 #[inline(always)]
-fn describe(open: &mut InFlight, sender: &Sender, socket: &Socket, call: &Call, now: u64) {
+fn describe(
+    open: &mut InFlight,
+    sender: &Sender,
+    socket: &Socket,
+    call: &Call,
+    control: *const Control,
+    now: u64,
+) {
     open.sock = socket.sock as u64;
     open.acted_ns = now;
     open.threshold_ns = u64::MAX;
@@ -230,7 +237,7 @@ fn describe(open: &mut InFlight, sender: &Sender, socket: &Socket, call: &Call, 
         record.flags |= flags::NON_BLOCKING;
     }
     socket.endpoints(&mut record.local, &mut record.peer, call.name);
-    goroutine::note(record);
+    goroutine::note(record, control);
 }
 
 /// Returns the errno to fail with, 0 to go on.

@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
     helpers::{bpf_get_current_task_btf, generated::bpf_task_pt_regs},
 };
-use injector_ebpf::{Counter, SEND_FRAMES, SendRecord, SendStack, go::Layout};
+use injector_ebpf::{Control, Counter, SEND_FRAMES, SendRecord, SendStack, go::Layout};
 
 use crate::{
     count::count,
@@ -15,7 +15,7 @@ use crate::{
 
 /// Fills in the goroutine, if the sender is one, and reports its stack.
 #[inline(always)]
-pub fn note(record: &mut SendRecord) {
+pub fn note(record: &mut SendRecord, control: *const Control) {
     let Some(layout) = GO_PROGRAMS.get_ptr(record.tgid) else {
         return;
     };
@@ -26,7 +26,8 @@ pub fn note(record: &mut SendRecord) {
         (&*layout, registers as *const u8)
     };
     record.goroutine = current(layout, member(registers, setup!(offsets.pt_regs_goroutine)));
-    if record.goroutine != 0 {
+    // SAFETY: a live map value.
+    if record.goroutine != 0 && unsafe { (*control).stacks } != 0 {
         report(record, registers);
     }
 }

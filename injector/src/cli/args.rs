@@ -160,6 +160,17 @@ pub struct Maps {
     /// End after this time.
     #[arg(long, value_parser = plan::duration::parse, value_name = "TIME")]
     pub duration: Option<Duration>,
+    /// What is traced, and shown.
+    #[command(flatten)]
+    pub tracing: Tracing,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// How the maps of a Go program are traced.
+#[derive(Debug, Args)]
+pub struct Tracing {
     /// What tracing may cost the program, as a share of one CPU; none: whatever it
     /// costs.
     #[arg(long, value_name = "PERCENT", default_value = "3%")]
@@ -191,9 +202,18 @@ pub struct Maps {
     /// two hits of some 10 us.
     #[arg(long, value_name = "EXPR")]
     pub watch_map: Vec<String>,
-    /// How to write it.
-    #[arg(long, value_enum, default_value_t)]
-    pub output: Format,
+}
+
+impl Tracing {
+    /// Whether one of them was given that has no default.
+    pub fn is_given(&self) -> bool {
+        self.fatal_dir.is_some()
+            || self.hold_on_fatal.is_some()
+            || !self.include.is_empty()
+            || !self.exclude.is_empty()
+            || !self.only.is_empty()
+            || !self.watch_map.is_empty()
+    }
 }
 
 /// Flags of `report`.
@@ -399,6 +419,13 @@ pub struct Run {
     /// report`.
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub record: Option<PathBuf>,
+    /// Trace the maps and locks of the target, too, which must be one Go program,
+    /// and say which waits its sends, delayed or not, have caused.
+    #[arg(long, requires = "pid", conflicts_with_all = ["command", "children"], help_heading = MAPS)]
+    pub maps: bool,
+    /// How they are traced.
+    #[command(flatten, next_help_heading = MAPS)]
+    pub tracing: Tracing,
     /// No status line and no news of targets.
     #[arg(long, short, action = ArgAction::SetTrue, help_heading = OUTPUT)]
     pub quiet: bool,
@@ -417,6 +444,7 @@ const SENDS: &str = "Sends";
 const FAULT: &str = "Fault";
 const GUARDS: &str = "Guards";
 const OUTPUT: &str = "Output and control";
+const MAPS: &str = "Maps of a Go program (all but the first need it)";
 
 fn errno(text: &str) -> Result<Errno, Malformed> {
     plan::names::errno(text)

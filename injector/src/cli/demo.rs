@@ -76,6 +76,7 @@ pub fn run(flags: &Demo) -> Result<u8> {
         lease: Duration::from_secs(3),
         control: None,
         record: None,
+        maps: None,
         format: flags.output,
         verbosity: Verbosity {
             all: false,

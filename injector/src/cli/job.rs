@@ -54,6 +54,17 @@ pub fn run(flags: Run) -> Result<u8> {
         };
         Some(command)
     };
+    let maps = match (&flags.pid[..], flags.maps) {
+        ([pid], true) => Some(super::maps::job(*pid, flags.tracing, flags.output)?),
+        (_, true) => bail!("--maps traces one process: give it one --pid"),
+        (_, false) => {
+            ensure!(
+                !flags.tracing.is_given(),
+                "flags of --maps do nothing without it: add --maps"
+            );
+            None
+        }
+    };
     let job = Job {
         plan,
         selector,
@@ -64,6 +75,7 @@ pub fn run(flags: Run) -> Result<u8> {
         lease: flags.lease,
         control: flags.control,
         record: flags.record,
+        maps,
         format: flags.output,
         verbosity: Verbosity {
             all: flags.all,

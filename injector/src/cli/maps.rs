@@ -2,28 +2,39 @@
 
 use anyhow::{Context as _, Result};
 
-use super::args::Maps;
+use super::args::{Maps, Tracing};
 use crate::{
-    daemon::maps::{self, Job},
+    daemon::{
+        Format,
+        maps::{self, Job},
+    },
     go::{Callers, Program},
     kernel::{host::Host, uprobes},
 };
 
 /// Runs it to its end.
 pub fn run(flags: Maps) -> Result<u8> {
-    let host = Host::read();
-    // A kernel that is too old for this is the better reason.
-    uprobes::check(&host.release, host.version)?;
-    host.check()?;
-    let program = Program::of_process(flags.pid)?;
+    let mut job = job(flags.pid, flags.tracing, flags.output)?;
+    job.duration = flags.duration;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    let ending = runtime.block_on(maps::run(Job {
-        pid: flags.pid,
+    let ending = runtime.block_on(maps::run(job))?;
+    Ok(ending.exit_code())
+}
+
+/// To trace the maps of a process until something ends it.
+pub fn job(pid: u32, flags: Tracing, format: Format) -> Result<Job> {
+    let host = Host::read();
+    // A kernel that is too old for this is the better reason.
+    uprobes::check(&host.release, host.version)?;
+    host.check()?;
+    let program = Program::of_process(pid)?;
+    Ok(Job {
+        pid,
         host,
-        duration: flags.duration,
+        duration: None,
         callers: Callers::new(program.build(), flags.include, flags.exclude),
         budget: flags.budget,
         program,
@@ -31,7 +42,6 @@ pub fn run(flags: Maps) -> Result<u8> {
         hold_on_fatal: flags.hold_on_fatal,
         only: flags.only,
         watch_maps: flags.watch_map,
-        format: flags.output,
-    }))?;
-    Ok(ending.exit_code())
+        format,
+    })
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use injector_ebpf::{Budget, Hook, LifecycleEvent, SendRecord, Target};
+use injector_ebpf::{Budget, Hook, LifecycleEvent, SendRecord, SendStack, Target};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
@@ -20,6 +20,7 @@ use super::{
     command::Command,
     control::{Asked, ControlSocket, Request},
     ending::Ending,
+    maps::{self, Observed, failed},
     rules::Rules,
     sink::{Format, Sink, Verbosity},
 };
@@ -65,6 +66,8 @@ pub struct Job {
     pub max_targets: u32,
     /// Lease of the kernel side.
     pub lease: Duration,
+    /// To trace the maps of a target, too.
+    pub maps: Option<maps::Job>,
     /// Where the run is recorded.
     pub record: Option<PathBuf>,
     /// Path of the control socket.
@@ -99,6 +102,9 @@ struct Run {
     sink: Sink,
     summary: Summary,
     recorder: Option<Recorder>,
+    observed: Option<Observed>,
+    /// Read when they are recorded.
+    stacks: Option<crate::stream::Events<SendStack>>,
     hook: Hook,
     engine: Engine,
     /// Whether the run was started as one that acts, and has the lock for it.
@@ -187,6 +193,8 @@ impl Run {
             sink,
             summary: Summary::default(),
             recorder,
+            observed: None,
+            stacks: None,
             hook,
             engine,
             may_act: job.plan.acts(),
@@ -196,6 +204,7 @@ impl Run {
             kernel,
             job,
         };
+        run.observe()?;
         run.begin_recording()?;
         // Attaching can take longer than the lease on a slow machine.
         run.kernel.renew_lease(run.job.lease)?;
@@ -211,6 +220,22 @@ impl Run {
             command.start()?;
         }
         Ok(run)
+    }
+
+    /// Traces the maps of a target, if that is wanted.
+    fn observe(&mut self) -> Result<()> {
+        if let Some(job) = self.job.maps.take() {
+            let mut observed = Observed::start(job)?;
+            observed.expect_sends();
+            self.kernel.know_goroutines(observed.layout())?;
+            self.observed = Some(observed);
+            if self.recorder.is_some() {
+                let stacks = self.kernel.take_stacks()?;
+                self.stacks = Some(crate::stream::Events::new(stacks));
+                self.kernel.set_control(|control| control.stacks = 1)?;
+            }
+        }
+        Ok(())
     }
 
     fn begin_recording(&mut self) -> Result<()> {
@@ -334,6 +359,19 @@ impl Run {
                             break closed(error)?;
                         }
                     }
+                    turn = turn(&mut self.observed) => {
+                        // What was sent before comes before.
+                        if let Err(error) = self.records() {
+                            break closed(error)?;
+                        }
+                        let turned = turn.and_then(|turn| match &mut self.observed {
+                            Some(observed) => observed.turn(turn),
+                            None => Ok(()),
+                        });
+                        if let Err(error) = turned {
+                            break failed(error)?;
+                        }
+                    }
                     _ = poll.tick() => {
                         if let Err(error) = self.records() {
                             break closed(error)?;
@@ -358,22 +396,30 @@ impl Run {
             summary,
             sink,
             recorder,
+            observed,
+            stacks,
             ..
         } = self;
         let count = sends
             .get_mut()
             .drain(BATCH, |record| {
                 summary.record(record);
+                if let Some(observed) = observed {
+                    observed.send(record);
+                }
                 if let Some(recorder) = recorder {
                     recorder.add(Content::Send(record.into()))?;
                 }
                 sink.send(record)?;
                 Ok(())
             })
-            .map_err(|error| match error.downcast::<io::Error>() {
-                Ok(error) => error,
-                Err(error) => io::Error::other(error),
-            })?;
+            .map_err(as_io)?;
+        if let (Some(stacks), Some(recorder)) = (stacks, recorder) {
+            let drained = stacks.drain(BATCH, |stack| {
+                Ok(recorder.add(Content::Stack(stack.into()))?)
+            });
+            drained.map_err(as_io)?;
+        }
         self.sink.flush()?;
         Ok(count)
     }
@@ -550,9 +596,12 @@ impl Run {
             ..self.info()
         };
         self.end_recording(&info, &totals)?;
-        match self.sink.summary(&info, &self.summary, &totals) {
-            Err(error) if is_closed(&error) => Ok(ending),
-            result => result.map(|()| ending),
+        let observed = self.observed.take();
+        match (self.sink.summary(&info, &self.summary, &totals), observed) {
+            (Err(error), _) if is_closed(&error) => Ok(ending),
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(observed)) => observed.finish(Ok(ending)),
+            (Ok(()), None) => Ok(ending),
         }
     }
 }
@@ -570,6 +619,15 @@ pub(super) async fn until(deadline: Option<Instant>) {
     }
 }
 
+/// Waits until there is something to do for the program that is observed; for
+/// ever without one.
+async fn turn(observed: &mut Option<Observed>) -> Result<maps::Turn> {
+    match observed {
+        Some(observed) => observed.ready().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn ended(command: Option<&mut Command>) -> Result<i32> {
     match command {
         Some(command) => command.wait().await,
@@ -583,6 +641,13 @@ pub(super) fn closed(error: io::Error) -> Result<Ending> {
         Ok(Ending::OutputClosed)
     } else {
         Err(error).context("cannot write the output")
+    }
+}
+
+fn as_io(error: anyhow::Error) -> io::Error {
+    match error.downcast::<io::Error>() {
+        Ok(error) => error,
+        Err(error) => io::Error::other(error),
     }
 }
 

@@ -16,7 +16,8 @@ use super::{
     units::Time,
 };
 use crate::explain::maps::{
-    Arrangement, Collections, Finding, LockView, MapView, NoLocks, SummedUp, SyncView, Trace, Waits,
+    Arrangement, Blame, Collections, Finding, LockView, MapView, NoLocks, SummedUp, SyncView,
+    Trace, Waits,
 };
 
 /// Findings that are told again at the end.
@@ -36,7 +37,34 @@ struct Known {
     no_locks: NoLocks,
     summed_up: SummedUp,
     limits: Vec<(&'static str, u64, &'static str)>,
+    sends: Option<Sends>,
     findings: Vec<Finding>,
+}
+
+/// What sends have made goroutines wait for locks.
+#[derive(Debug, Serialize)]
+struct Sends {
+    injected_ns: u64,
+    waited_ns: u64,
+    waited_injected_ns: u64,
+    waited_sending_ns: u64,
+    waited_unexplained_ns: u64,
+    waited_chained_ns: u64,
+    forgotten: u64,
+}
+
+impl From<&Blame> for Sends {
+    fn from(blame: &Blame) -> Self {
+        Self {
+            injected_ns: blame.injected_ns,
+            waited_ns: blame.waits.whole(),
+            waited_injected_ns: blame.waits.injected,
+            waited_sending_ns: blame.waits.sending,
+            waited_unexplained_ns: blame.waits.unexplained,
+            waited_chained_ns: blame.waits.chained,
+            forgotten: blame.forgotten,
+        }
+    }
 }
 
 impl Known {
@@ -51,6 +79,7 @@ impl Known {
             no_locks: trace.no_locks(),
             summed_up: trace.summed_up(),
             limits: limits.filter(|(_, count, _)| *count > 0).collect(),
+            sends: trace.blame().map(Sends::from),
             findings: trace.findings(),
         }
     }
@@ -102,6 +131,10 @@ fn page(known: &Known) -> String {
             Time(pauses.max_ns)
         );
     }
+    if let Some(sends) = &known.sends {
+        page.push('\n');
+        wrap(&mut page, 0, 80, &caused(sends));
+    }
     let summed = known.summed_up;
     if summed.maps + summed.locks > 0 {
         let text = format!(
@@ -133,6 +166,35 @@ fn page(known: &Known) -> String {
     page
 }
 
+/// What became of the delays, in words.
+fn caused(sends: &Sends) -> String {
+    let mut text = format!(
+        "waits for locks: {}; {} of it while the holder was in a send, {} of that in injected \
+         delays; {} are not explained by sends",
+        Time(sends.waited_ns),
+        Time(sends.waited_injected_ns + sends.waited_sending_ns),
+        Time(sends.waited_injected_ns),
+        Time(sends.waited_unexplained_ns),
+    );
+    if sends.injected_ns > 0 {
+        let _ = write!(
+            text,
+            ". {} of injected delay became {} of waiting for locks ({:.2} for 1)",
+            Time(sends.injected_ns),
+            Time(sends.waited_injected_ns),
+            sends.waited_injected_ns as f64 / sends.injected_ns as f64
+        );
+    }
+    if sends.forgotten > 0 {
+        let _ = write!(
+            text,
+            ". {} goroutines were forgotten to make room, and with them what they did",
+            sends.forgotten
+        );
+    }
+    text
+}
+
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     #[serde(rename = "type")]
@@ -147,6 +209,8 @@ struct Report<'a> {
     no_locks: Others,
     summed_up: Sum,
     limits: Vec<Limit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sends: Option<&'a Sends>,
     all_findings: usize,
     findings: Vec<Conclusion<'a>>,
 }
@@ -426,6 +490,7 @@ impl<'a> Report<'a> {
                 waits: summed.waits.into(),
             },
             limits: limits.collect(),
+            sends: known.sends.as_ref(),
             all_findings: known.findings.len(),
             findings: findings.map(|it| Conclusion::new(pid, it)).collect(),
         }
@@ -480,6 +545,15 @@ mod tests {
                 maps: 4,
                 ..SummedUp::default()
             },
+            sends: Some(Sends {
+                injected_ns: 1_000_000_000,
+                waited_ns: 3_000_000_000,
+                waited_injected_ns: 2_500_000_000,
+                waited_sending_ns: 100_000_000,
+                waited_unexplained_ns: 400_000_000,
+                waited_chained_ns: 0,
+                forgotten: 0,
+            }),
             limits: vec![("maps", 4, "Maps that were summed up.")],
             findings: vec![maps_fixture::finding(); 12],
         }
@@ -494,6 +568,7 @@ mod tests {
             "pauses of the whole program 2 (90us, longest 50us)",
             "not shown one by one: 4 more maps",
             "1.2ms per operation",
+            "1s of injected delay became",
             "maps: 4 (Maps that were summed up.)",
         ] {
             assert!(page.contains(words), "{words} in {page}");

@@ -247,6 +247,7 @@ mod tests {
             max_spin_ns: 10_000_000,
             holder_pid: 0,
             holder_address: 0,
+            stacks: 0,
         };
         assert_eq!(control, unlimited);
         let all = Limits {

@@ -15,7 +15,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use injector_ebpf::go::Event;
+use injector_ebpf::{
+    SendRecord,
+    go::{Event, Layout},
+};
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeValLike as _,
@@ -220,6 +223,23 @@ impl Observed {
             summary,
             start: Instant::now(),
         })
+    }
+
+    /// Where the runtime of the program keeps what.
+    pub fn layout(&self) -> Layout {
+        self.tracer.targets()[usize::from(TARGET)].tracing.layout
+    }
+
+    /// Its sends are told from now on, each before the next [`Self::turn`].
+    pub fn expect_sends(&mut self) {
+        self.traces[usize::from(TARGET)].expect_sends();
+    }
+
+    /// It has sent.
+    pub fn send(&mut self, record: &SendRecord) {
+        if record.tgid == self.layout().tgid {
+            self.traces[usize::from(TARGET)].send(record);
+        }
     }
 
     /// Waits until there is something to do.
@@ -484,7 +504,7 @@ fn write(out: &mut dyn io::Write, format: Format, report: &Report) -> io::Result
 }
 
 /// A reader that went away is a normal end.
-fn failed(error: anyhow::Error) -> Result<Ending> {
+pub fn failed(error: anyhow::Error) -> Result<Ending> {
     match error.downcast::<io::Error>() {
         Ok(error) => closed(error),
         Err(error) => Err(error),
