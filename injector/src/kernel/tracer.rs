@@ -6,13 +6,13 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, IterableMap as _, Map, MapData, PerCpuArray, RingBuf},
 };
-use injector_ebpf::go::{Counter, Gate, Hold, Layout, SiteStats, Stats};
+use injector_ebpf::go::{Counter, Gate, Hold, Layout, SiteStats, Stats, Watch};
 
 use super::{
     host::Host,
     take,
     trap::{self, Traps},
-    uprobes::{self, Link, Place, Program, Programs},
+    uprobes::{self, Link, Place, Program, Programs, UprobeError},
 };
 use crate::go::{self, Attachment, Tracing};
 
@@ -21,7 +21,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/in
 
 /// The loaded programs with their maps.
 pub struct Tracer {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
+    pub(super) watches: Array<MapData, Watch>,
     version: (u32, u32),
     event: Program,
     fatal: Program,
@@ -48,6 +49,7 @@ impl Tracer {
             nothing: programs.load("go_nothing")?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
             sites: PerCpuArray::try_from(take(&mut ebpf, "SITES")?)?,
+            watches: Array::try_from(take(&mut ebpf, "WATCHES")?)?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?,
             gate: Array::try_from(take(&mut ebpf, "GATE")?)?,
             spent: Array::try_from(take(&mut ebpf, "SPENT")?)?,
@@ -88,7 +90,11 @@ impl Tracer {
     }
 
     /// Puts the probes on fatal errors into a program.
-    pub fn attach_fatals(&self, program: &go::Program, tracing: &Tracing) -> Result<Link> {
+    pub fn attach_fatals(
+        &self,
+        program: &go::Program,
+        tracing: &Tracing,
+    ) -> Result<Link, UprobeError> {
         let fatals: Vec<&Attachment> = tracing.fatals.iter().collect();
         self.put(&self.fatal, program, tracing, &fatals)
     }
@@ -99,7 +105,7 @@ impl Tracer {
         program: &go::Program,
         tracing: &Tracing,
         probes: &[&Attachment],
-    ) -> Result<Link> {
+    ) -> Result<Link, UprobeError> {
         self.put(&self.event, program, tracing, probes)
     }
 
@@ -109,11 +115,11 @@ impl Tracer {
         program: &go::Program,
         tracing: &Tracing,
         probes: &[&Attachment],
-    ) -> Result<Link> {
+    ) -> Result<Link, UprobeError> {
         let places: Vec<Place> = probes.iter().map(|it| place(it)).collect();
         let image = program.image();
         let pid = tracing.layout.tgid;
-        Ok(with.attach(image.file(), &image.name, pid, self.version, &places)?)
+        with.attach(image.file(), &image.name, pid, self.version, &places)
     }
 
     /// Measures what a trap costs.

@@ -5,6 +5,7 @@ mod known;
 mod tell;
 mod tracer;
 mod units;
+mod watch;
 
 use std::{
     io::{self, Write as _, stdout},
@@ -38,15 +39,18 @@ use crate::{
     go::{self, Callers, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
+        self,
         budget::{Seen, Spent},
         fatal::{self, Report},
         maps::{self, Summary},
+        nanoseconds,
     },
     plan::CpuShare,
 };
 use known::Known;
 use tell::Teller;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
+use watch::Watches;
 
 /// There is one target, so it is the first in the kernel's table.
 const TARGET: u16 = 0;
@@ -65,12 +69,14 @@ pub struct Job {
     pub budget: CpuShare,
     /// Where files for fatal errors go.
     pub fatal_dir: Option<PathBuf>,
-    /// Whose work is shown.
-    pub callers: Callers,
     /// How long the process is stopped at its fatal error.
     pub hold_on_fatal: Option<Duration>,
     /// Kinds of operations that are probed; all if empty.
     pub only: Vec<Kind>,
+    /// Whose work is shown.
+    pub callers: Callers,
+    /// Maps that hardware watches: addresses, variables, types.
+    pub watch_maps: Vec<String>,
     /// Output.
     pub format: Format,
 }
@@ -114,6 +120,7 @@ struct Run {
     process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
     hold: Option<Hold>,
+    watches: Option<Watches>,
     format: Format,
     summary: Summary,
     start: Instant,
@@ -148,6 +155,10 @@ impl Run {
         });
         let hold = hold.transpose()?;
         tracer.attach()?;
+        let watches = match &job.watch_maps[..] {
+            [] => None,
+            maps => Some(Watches::start(maps, &mut tracer)?),
+        };
         let start = Instant::now();
         for target in tracer.targets() {
             announce(target);
@@ -161,6 +172,7 @@ impl Run {
             process,
             fatal_dir: job.fatal_dir,
             hold,
+            watches,
             format: job.format,
             summary,
             start,
@@ -181,7 +193,7 @@ impl Run {
                 ready = self.tracer.ready() => {
                     let told = match ready? {
                         Ready::Fatals => self.report(),
-                        Ready::Events => self.conclude(),
+                        Ready::Events => self.hear(),
                     };
                     match told {
                         Ok(()) => continue,
@@ -197,26 +209,50 @@ impl Run {
                     eprintln!("injector: {}", news?);
                     continue;
                 }
+                ready = watched(&mut self.watches) => {
+                    ready?;
+                    self.read_watches()?;
+                    continue;
+                }
                 () = until(self.deadline) => Ending::Duration,
             };
             return Ok(ending);
         }
     }
 
-    /// Adds what has happened, and finds out what that does not say.
-    fn conclude(&mut self) -> Result<()> {
+    /// Takes in what has happened, and finds out what that does not say.
+    fn hear(&mut self) -> Result<()> {
         let Self {
             traces,
             known,
             tracer,
             teller,
+            watches,
             ..
         } = self;
-        tracer.events(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
+        tracer.events(|index, target, news| {
+            if let (Some(watches), News::Event(event)) = (watches.as_mut(), &news)
+                && Event::from_number(event.kind).is_some_and(Event::is_map_op)
+            {
+                watches.see(event, &target.loaded);
+            }
+            feed(&mut traces[index], &known[index], &news);
+        })?;
         for (known, trace) in known.iter_mut().zip(&mut *traces) {
             known.look(trace);
         }
-        Ok(teller.tell(traces, clock::monotonic_ns())?)
+        teller.tell(traces, clock::monotonic_ns())?;
+        if let Some(watches) = watches {
+            watches.choose(tracer)?;
+        }
+        self.read_watches()
+    }
+
+    fn read_watches(&mut self) -> Result<()> {
+        match &mut self.watches {
+            Some(watches) => watches.read(&self.tracer.targets()[0].loaded),
+            None => Ok(()),
+        }
     }
 
     /// Tells of fatal errors.
@@ -303,6 +339,17 @@ impl Run {
             self.summary.stacks.wrong += wrong;
             self.summary.no_names = known.lacks_names();
         }
+        let watches = self.watches.take().map(|it| it.finish(&mut self.tracer));
+        for watch in watches.transpose()?.unwrap_or_default() {
+            let mut out = stdout().lock();
+            let written = match self.format {
+                Format::Table => output::watch::text(&mut out, &watch),
+                Format::Json => output::watch::json(&mut out, &watch),
+            };
+            if let Err(error) = written {
+                return closed(error);
+            }
+        }
         self.summary.spent = spent(self.tracer.spending());
         self.summary.lose(&self.tracer.counters()?);
         let mut out = stdout().lock();
@@ -352,6 +399,9 @@ fn spent(spending: Spending) -> Spent {
         trap_single_stepped_ns: spending.traps.single_stepped_ns,
         own_ns: own,
         windows: spending.windows,
+        longest_attach_ns: nanoseconds(spending.longest_attach),
+        longest_detach_ns: nanoseconds(spending.longest_detach),
+        overlaps: spending.overlaps,
         seen: spending
             .seen
             .into_iter()
@@ -375,6 +425,14 @@ fn announce(target: &Traced) {
     );
     for (function, why) in &tracing.left_out {
         eprintln!("injector: {function} is not probed: {why}");
+    }
+}
+
+/// Waits for hits of watched maps; for ever without any.
+async fn watched(watches: &mut Option<Watches>) -> io::Result<()> {
+    match watches {
+        Some(watches) => watches.ready().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -27,10 +27,19 @@ impl FromIterator<Event> for Kinds {
 
 /// For how long each kind of event was seen. Windows of one kind do not
 /// overlap: of those that do, the time counts once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Windows {
     seen_ns: [u64; Event::ALL.len()],
     end_ns: [u64; Event::ALL.len()],
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            seen_ns: [0; Event::ALL.len()],
+            end_ns: [0; Event::ALL.len()],
+        }
+    }
 }
 
 impl Windows {
