@@ -55,6 +55,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         maps_hold::trials(host),
         maps_names::trials(host),
         maps_faults::trials(host),
+        maps_names::trials(host),
         maps_servers::trials(host),
         maps_share::trials(host),
         maps_watch::trials(host),
