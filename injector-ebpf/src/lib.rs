@@ -175,6 +175,7 @@ mod user {
         crate::go::Hold,
         crate::go::Layout,
         crate::go::SiteStats,
-        crate::go::Stats
+        crate::go::Stats,
+        crate::go::Watch
     );
 }

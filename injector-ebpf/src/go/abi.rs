@@ -27,12 +27,19 @@ pub const ITERATOR_BYTES: usize = 96;
 /// goroutine's last operation was on: of those that were written last. The one
 /// that the error is about is among them when only its writes are traced.
 /// One less than a power of two.
-pub const RECENT_MAPS: usize = 3;
+pub const RECENT_MAPS: usize = 7;
+/// Bytes of the goroutine's stack that are frozen when it ends the program: from
+/// the frame of who called `runtime.fatal` on, so that the iterator of a loop is
+/// among them.
+pub const STACK_BYTES: usize = 2048;
 /// Writes of any map of a program that are remembered in their order, a power
 /// of two.
 pub const RECENT_WRITES: usize = 64;
 /// In place of an offset: it is not known where the field is.
 pub const NO_FIELD: u32 = u32::MAX;
+/// Maps that are watched by hardware: a thread has four registers for it on
+/// amd64 (arch/x86/include/uapi/asm/debugreg.h), and that many on most arm64.
+pub const MAX_WATCHES: u32 = 4;
 /// Probes of all targets together.
 pub const MAX_SITES: u32 = 1024;
 /// Go programs at once.
@@ -110,6 +117,10 @@ numbered! {
         /// Ends the program, whose runtime is at fault, or so it looks
         /// (`runtime.throw`).
         Throw = 30 => "throw",
+        /// Marks a watched map as being written to.
+        WatchSet = 31 => "watch_set",
+        /// Takes that back.
+        WatchClear = 32 => "watch_clear",
     }
 }
 
@@ -266,6 +277,22 @@ pub struct Layout {
     pub goroutine_start: u32,
 }
 
+/// A map that is watched by hardware.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// Address of the byte that says that it is being written to; 0 for none.
+    pub byte: u64,
+    /// Address of the map's header.
+    pub map: u64,
+    /// The bit of that byte.
+    pub mask: u32,
+    /// Index into the table of [`SiteStats`].
+    pub site: u16,
+    /// Index into the table of [`Layout`]s.
+    pub target: u16,
+}
+
 /// One hit of a probe. An operation is recorded at its beginning.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -281,7 +308,8 @@ pub struct EventRecord {
     pub subject: u64,
     /// Address of the map's type, 0 when the probe cannot tell.
     pub map_type: u64,
-    /// Address of the iterator, 0 for none.
+    /// Address of the iterator, 0 for none. Of a watched map: hits that were lost
+    /// before.
     pub iterator: u64,
     /// Of an operation on a map: another goroutine that was in an operation on
     /// the same map at this very moment, one of the two being a write; 0 for
@@ -516,6 +544,8 @@ pub struct FatalRecord {
     pub iterator: [u8; ITERATOR_BYTES],
     /// Who made the goroutine.
     pub origin: Origin,
+    /// Its stack, outwards; zeroes behind its end.
+    pub stack: [u8; STACK_BYTES],
     /// The map of its last operation, then others by their last write, latest
     /// first.
     pub maps: [FrozenMap; 1 + RECENT_MAPS],
@@ -541,6 +571,7 @@ impl FatalRecord {
         last: NO_EVENT,
         iterator: [0; ITERATOR_BYTES],
         origin: NO_ORIGIN,
+        stack: [0; STACK_BYTES],
         maps: [FrozenMap::EMPTY; 1 + RECENT_MAPS],
     };
 }
@@ -564,6 +595,7 @@ mod tests {
                 + 2 * WRITERS * size_of::<EventRecord>()
                 + TOUCHES * size_of::<Touch>()
         );
+        assert_eq!(size_of::<Watch>(), 3 * 8);
         assert_eq!(size_of::<Origin>(), 4 * 8);
         assert_eq!(
             size_of::<FrozenMap>(),
@@ -578,13 +610,20 @@ mod tests {
                 + size_of::<EventRecord>()
                 + ITERATOR_BYTES
                 + size_of::<Origin>()
+                + STACK_BYTES
                 + (1 + RECENT_MAPS) * size_of::<FrozenMap>()
         );
     }
 
     #[test]
     fn rings_have_powers_of_two() {
-        for size in [MARKS, RECENT_WRITES, WRITERS, TOUCHES, 1 + RECENT_MAPS] {
+        for size in [
+            MARKS as usize,
+            RECENT_WRITES,
+            WRITERS,
+            TOUCHES,
+            1 + RECENT_MAPS,
+        ] {
             assert!(size.is_power_of_two());
         }
     }

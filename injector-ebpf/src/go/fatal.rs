@@ -126,6 +126,10 @@ unsafe fn freeze(
         for index in 0..=RECENT_MAPS {
             freeze_map(maps.add(index), goroutine.tgid, layout);
         }
+        // `g.stack.hi`, the second word of `g` in all versions (runtime/runtime2.go).
+        let end: u64 = user::read(goroutine.address + 8).unwrap_or(0);
+        let length = end.saturating_sub(registers.frame);
+        user::copy_some(&raw mut (*record).stack, registers.frame, length);
         (*record).goroutine_id = goroutine.id;
         (*record).goroutine = goroutine.address;
         (*record).origin = goroutine::origin(goroutine.address, goroutine.id, layout);

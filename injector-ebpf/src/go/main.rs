@@ -48,6 +48,8 @@ mod ring;
 mod stack;
 #[cfg(target_arch = "bpf")]
 mod user;
+#[cfg(target_arch = "bpf")]
+mod watch;
 
 /// The kernel side only exists for the bpf target.
 #[cfg(not(target_arch = "bpf"))]

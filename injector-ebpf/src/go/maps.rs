@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use injector_ebpf::go::{
     EVENTS_BYTES, EventRecord, FatalRecord, Gate, History, Hold, Layout, MARKS as PLACES,
-    MAX_SITES, MAX_TARGETS, Recent, SiteStats, Stats,
+    MAX_SITES, MAX_TARGETS, MAX_WATCHES, Recent, SiteStats, Stats, Watch,
 };
 
 /// A goroutine of a process. Their numbers are never used again.
@@ -99,9 +99,9 @@ pub static SPENT: Array<u64> = Array::with_max_entries(1, 0);
 pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 
 /// Fatal errors. A program has a few at most: several goroutines that find the
-/// same map in use. 512 KiB hold 29 of them, for 16 programs.
+/// same map in use. 1 MiB holds 27 of them, for 16 programs.
 #[map]
-pub static FATALS: RingBuf = RingBuf::with_byte_size(512 << 10, 0);
+pub static FATALS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Events. Saturated, a thread of a Go program makes some 400,000 a second, of
 /// 160 bytes each: 8 MiB hold what four such threads make in 30 ms.
@@ -121,3 +121,16 @@ pub static HOLDS: Array<Hold> = Array::with_max_entries(MAX_TARGETS, 0);
 /// from it. A page is the least; each program rings once.
 #[map]
 pub static HOLD_BELL: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// The maps that are watched by hardware.
+#[map]
+pub static WATCHES: Array<Watch> = Array::with_max_entries(MAX_WATCHES, 0);
+
+/// What they tell. At 15 us for a hit, a CPU cannot make more than 70,000 in a
+/// second: 2 MiB hold 13,000, so a fifth of a second of one.
+#[map]
+pub static WATCHED: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
+
+/// Hits that it had no room for.
+#[map]
+pub static WATCHED_LOST: Array<u64> = Array::with_max_entries(1, 0);

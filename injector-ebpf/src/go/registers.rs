@@ -1,6 +1,9 @@
 //! Go's use of registers (`ABIInternal`, src/cmd/compile/abi-internal.md).
 
-use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
+use aya_ebpf::{
+    bindings::pt_regs,
+    programs::{PerfEventContext, ProbeContext},
+};
 
 /// What was in the registers when the probe was hit.
 pub struct Registers {
@@ -25,6 +28,18 @@ impl Registers {
     pub fn of(ctx: &ProbeContext) -> Self {
         // SAFETY: the context of a uprobe is a `pt_regs`.
         unsafe { Self::read(ctx.regs) }
+    }
+
+    /// Those of a thread that has just written what is watched.
+    #[inline(always)]
+    pub fn of_event(ctx: &PerfEventContext) -> Self {
+        // SAFETY: the context begins with the registers of the thread: a
+        // `pt_regs`, or on arm64 its part that is shown to users, which has all
+        // that is read here at the same places.
+        let mut registers = unsafe { Self::read((&raw const (*ctx.ctx).regs).cast()) };
+        // It goes on behind the instruction that wrote.
+        registers.instruction -= 1;
+        registers
     }
 
     #[cfg(bpf_target_arch = "x86_64")]

@@ -184,6 +184,13 @@ pub struct Maps {
     /// when only writes are.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND")]
     pub only: Vec<Kind>,
+    /// Have hardware watch this map, whatever the budget: the exact time that each
+    /// write takes, who is inside, and who is so at once. EXPR is an address
+    /// (0xc000012340), a package variable (main.cache) or a type
+    /// (map[string]*main.Order: its busiest maps). Up to 4 maps; each write costs
+    /// two hits of some 10 us.
+    #[arg(long, value_name = "EXPR")]
+    pub watch_map: Vec<String>,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,

@@ -30,6 +30,7 @@ pub fn run(flags: Maps) -> Result<u8> {
         fatal_dir: flags.fatal_dir,
         hold_on_fatal: flags.hold_on_fatal,
         only: flags.only,
+        watch_maps: flags.watch_map,
         format: flags.output,
     }))?;
     Ok(ending.exit_code())

@@ -10,7 +10,7 @@ use injector_ebpf::go::{
 
 pub use self::evidence::Confidence;
 use self::evidence::{Evidence, Suspect};
-use crate::go::Frame;
+use crate::go::{Frame, WritingBit};
 
 /// Frames of a stack: an instruction, then return addresses, innermost first.
 pub type Names<'a> = &'a dyn Fn(&[u64]) -> Vec<Frame>;
@@ -303,15 +303,6 @@ impl Fatal {
         self.writing = evidence.writing(map);
         self.history = history(map, record.time_ns);
     }
-}
-
-/// The bit of a map's header that says that it is being written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WritingBit {
-    /// Its byte.
-    pub offset: u32,
-    /// Its value there.
-    pub mask: u8,
 }
 
 /// The used part of a stack.
@@ -608,6 +599,18 @@ mod tests {
         assert_eq!(fatal.writing, Some(true));
         assert_eq!(other(&fatal).confidence, Confidence::Medium);
         assert!(other(&fatal).doubts[0].contains("was not seen"));
+    }
+
+    /// As an iterator does, which has the address of its map.
+    #[test]
+    fn an_address_on_the_stack_speaks_for_a_map() {
+        let mut record = unseen();
+        write(&mut record.maps[1], 0, op(8, Assign, 900));
+        write(&mut record.maps[2], 0, op(9, Assign, 90_000));
+        record.stack[64..72].copy_from_slice(&(MAP + 0x200).to_le_bytes());
+        let fatal = explain(&record);
+        assert_eq!(other(&fatal).party.goroutine, 9);
+        assert_eq!(other(&fatal).confidence, Confidence::Medium);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod send;
 mod summary;
 mod times;
 mod totals;
+pub mod watch;
 
 #[cfg(test)]
 pub mod fixture;

@@ -3,6 +3,10 @@
 
 use std::{fs, io, os::linux::fs::MetadataExt as _};
 
+use object::{
+    LittleEndian,
+    elf::{STT_OBJECT, Sym64},
+};
 use thiserror::Error;
 
 use super::{image::Image, pclntab::Frame, program::Program, returns};
@@ -36,6 +40,24 @@ impl Loaded {
             0
         };
         Ok(Self { program, bias })
+    }
+
+    /// Where the process has a package variable, such as `main.cache`: by the
+    /// symbol table, which programs linked with `-s` have not.
+    pub fn variable(&self, name: &str) -> Option<u64> {
+        let image = self.program.image();
+        let symbols = image.contents(image.section(".symtab")?);
+        let names = image.contents(image.section(".strtab")?);
+        let count = symbols.len() / size_of::<Sym64<LittleEndian>>();
+        let (symbols, _) = object::slice_from_bytes::<Sym64<LittleEndian>>(symbols, count).ok()?;
+        let symbol = symbols.iter().find(|symbol| {
+            let at = symbol.st_name.get(LittleEndian) as usize;
+            let rest = names
+                .get(at..)
+                .and_then(|rest| rest.strip_prefix(name.as_bytes()));
+            symbol.st_type() == STT_OBJECT && rest.is_some_and(|rest| rest.first() == Some(&0))
+        })?;
+        Some(self.placed(symbol.st_value.get(LittleEndian)))
     }
 
     /// The program.

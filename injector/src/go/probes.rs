@@ -27,6 +27,7 @@ pub fn group(event: Event) -> &'static str {
         | Event::WriteUnlock => "lock",
         Event::SemaphoreAcquire | Event::SemaphoreAcquired | Event::SemaphoreRelease => "semaphore",
         Event::GcStart | Event::GcEnd | Event::WorldStop | Event::WorldStart => "gc",
+        Event::WatchSet | Event::WatchClear => "watch",
         Event::GoroutineStart | Event::GoroutineEnd => "goroutine",
         Event::SyncMapLoad
         | Event::SyncMapStore

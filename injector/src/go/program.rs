@@ -8,6 +8,7 @@ use super::{
     dwarf,
     error::GoError,
     image::{Image, Machine},
+    layout::Field,
     maps::MapKind,
     offsets::Offsets,
     pclntab::{Frame, Unfit},
@@ -45,6 +46,15 @@ pub struct Program {
     pub offsets: Offsets,
     /// Every probe that it has a function for.
     pub sites: Vec<Sited>,
+}
+
+/// The bit of a map's header that says that it is being written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WritingBit {
+    /// Its byte.
+    pub offset: u32,
+    /// Its value there.
+    pub mask: u8,
 }
 
 /// A probe and its place.
@@ -136,6 +146,17 @@ impl Program {
     /// The program's file.
     pub fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// What says that a map is being written to, if it is known where that is:
+    /// `hashWriting` in runtime/map.go, `writing` in internal/runtime/maps/map.go.
+    pub fn writing_bit(&self) -> Option<WritingBit> {
+        let (field, mask) = match self.maps? {
+            MapKind::Classic => (Field::ClassicFlags, 4),
+            MapKind::Swiss => (Field::SwissWriting, 1),
+        };
+        let offset = self.offsets.get(field)?;
+        Some(WritingBit { offset, mask })
     }
 
     /// What it runs on.

@@ -16,6 +16,7 @@ pub mod sleep;
 pub mod tracer;
 pub mod trap;
 pub mod uprobes;
+pub mod watch;
 
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},

@@ -6,7 +6,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, IterableMap as _, Map, MapData, PerCpuArray, RingBuf},
 };
-use injector_ebpf::go::{Counter, Gate, Hold, Layout, SiteStats, Stats};
+use injector_ebpf::go::{Counter, Gate, Hold, Layout, SiteStats, Stats, Watch};
 
 use super::{
     host::Host,
@@ -21,7 +21,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/in
 
 /// The loaded programs with their maps.
 pub struct Tracer {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
+    pub(super) watches: Array<MapData, Watch>,
     version: (u32, u32),
     event: Program,
     fatal: Program,
@@ -48,6 +49,7 @@ impl Tracer {
             nothing: programs.load("go_nothing")?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
             sites: PerCpuArray::try_from(take(&mut ebpf, "SITES")?)?,
+            watches: Array::try_from(take(&mut ebpf, "WATCHES")?)?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?,
             gate: Array::try_from(take(&mut ebpf, "GATE")?)?,
             spent: Array::try_from(take(&mut ebpf, "SPENT")?)?,

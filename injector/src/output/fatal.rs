@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     explain::{
-        fatal::{Accident, Fatal, Names, Origin, OwnReport, Party, WritingBit},
+        fatal::{Accident, Fatal, Names, Origin, OwnReport, Party},
         map_header,
     },
-    go::{self, Field as Offset, Loaded, MapKind},
+    go::{self, Loaded, Memory},
 };
 
 /// Columns of the text.
@@ -113,7 +113,7 @@ struct Thread {
 }
 
 #[derive(Debug, Serialize)]
-struct Frame {
+pub(super) struct Frame {
     function: String,
     file: String,
     #[serde(skip_serializing_if = "is_zero")]
@@ -129,6 +129,8 @@ struct Map {
     address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     map_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    type_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,15 +163,7 @@ fn is_zero(line: &u32) -> bool {
 pub fn explain(record: &FatalRecord, loaded: &Loaded) -> Fatal {
     let program = loaded.program();
     let minor = program.version.as_ref().map(|it| it.minor);
-    // runtime/map.go, `hashWriting`; internal/runtime/maps/map.go, `writing`.
-    let writing = program.maps.and_then(|kind| {
-        let (field, mask) = match kind {
-            MapKind::Classic => (Offset::ClassicFlags, 4),
-            MapKind::Swiss => (Offset::SwissWriting, 1),
-        };
-        let offset = program.offsets.get(field)?;
-        Some(WritingBit { offset, mask })
-    });
+    let writing = program.writing_bit();
     Fatal::new(record, minor, writing, &|stack| loaded.frames(stack))
 }
 
@@ -183,6 +177,7 @@ impl Report {
         let mut report = Self::named(fatal, version, &names, &caller);
         if let (Some(map), Some(kind)) = (&mut report.map, program.maps) {
             map.kind = Some(kind.name());
+            map.type_name = go::map_name(loaded, Memory::of(fatal.pid), fatal.map_type);
             let offsets = &program.offsets;
             if let Some(bytes) = &fatal.header {
                 map.header = fields(map_header::map(kind, offsets, bytes));
@@ -247,6 +242,7 @@ impl Report {
             map: fatal.map.map(|address| Map {
                 address: hexadecimal(address),
                 map_type: (fatal.map_type != 0).then(|| hexadecimal(fatal.map_type)),
+                type_name: None,
                 kind: None,
                 writing: fatal.writing,
                 header: Vec::new(),
@@ -339,7 +335,7 @@ impl Side {
     }
 }
 
-fn frames(frames: Vec<go::Frame>) -> Vec<Frame> {
+pub(super) fn frames(frames: Vec<go::Frame>) -> Vec<Frame> {
     frames.into_iter().map(frame).collect()
 }
 
@@ -443,7 +439,7 @@ fn hold(page: &mut String, pid: u32, held: &Held) {
     }
 }
 
-fn label(page: &mut String, label: &str, words: &str) {
+pub(super) fn label(page: &mut String, label: &str, words: &str) {
     let _ = write!(page, "{label:INDENT$}");
     wrap(page, INDENT, WIDTH, words);
 }
@@ -479,7 +475,7 @@ fn side(page: &mut String, name: &str, side: &Side) {
     }
 }
 
-fn place(frame: &Frame) -> String {
+pub(super) fn place(frame: &Frame) -> String {
     let (function, file) = (Clean(&frame.function), Clean(&frame.file));
     format!("{function}  {file}:{}", frame.line)
 }
@@ -489,8 +485,8 @@ fn describe(page: &mut String, map: &Map) {
     if let Some(kind) = map.kind {
         let _ = write!(words, ", {kind}");
     }
-    if let Some(map_type) = &map.map_type {
-        let _ = write!(words, ", type {map_type}");
+    if let Some(name) = map.type_name.as_ref().or(map.map_type.as_ref()) {
+        let _ = write!(words, ", type {}", Clean(name));
     }
     if map.writing == Some(true) {
         words.push_str(", being written to");
@@ -556,7 +552,7 @@ mod tests {
         let map = &mut record.maps[0];
         fixture::write(map, 0, fixture::op(8, Event::Assign, 1_900));
         fixture::write(map, 1, fixture::op(9, Event::Assign, 1_500));
-        let writing = WritingBit {
+        let writing = go::WritingBit {
             offset: 34,
             mask: 1,
         };
@@ -566,6 +562,7 @@ mod tests {
         let mut report = Report::named(&fatal, Some("go1.26.6".into()), &names, &caller);
         let map = report.map.as_mut().unwrap();
         map.kind = Some("swiss");
+        map.type_name = Some("map[int]int".to_owned());
         map.header = fields(vec![("elements", 12), ("directory", 0x1000)]);
         map.iterator = fields(vec![("depth", 1)]);
         report.held(500_000_000, &[(107, 0x40_3000)], &names);
@@ -590,7 +587,7 @@ ran into  goroutine 9 (thread 109): assign, begun 1.5us before
           medium confidence: it wrote this map last, of all others; the map was still marked as
           being written to
           in doubt: another goroutine wrote within the same microsecond
-map       0xc000012340, swiss, type 0x4a0000, being written to, elements 12, directory 0x1000
+map       0xc000012340, swiss, type map[int]int, being written to, elements 12, directory 0x1000
 iterator  depth 1
 history      1.9us before  goroutine 8      assign        main.at_402008  /src/main.go:31
              1.5us before  goroutine 9      assign        main.at_402009  /src/main.go:31

@@ -19,6 +19,7 @@ pub mod status;
 pub mod summary;
 mod text;
 mod units;
+pub mod watch;
 
 #[cfg(test)]
 mod documented;

@@ -5,6 +5,7 @@ mod known;
 mod tell;
 mod tracer;
 mod units;
+mod watch;
 
 use std::{
     io::{self, Write as _, stdout},
@@ -38,6 +39,7 @@ use crate::{
     go::{self, Callers, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
+        self,
         budget::{Seen, Spent},
         fatal::{self, Report},
         maps::{self, Summary},
@@ -48,6 +50,7 @@ use crate::{
 use known::Known;
 use tell::Teller;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
+use watch::Watches;
 
 /// There is one target, so it is the first in the kernel's table.
 const TARGET: u16 = 0;
@@ -72,6 +75,8 @@ pub struct Job {
     pub only: Vec<Kind>,
     /// Whose work is shown.
     pub callers: Callers,
+    /// Maps that hardware watches: addresses, variables, types.
+    pub watch_maps: Vec<String>,
     /// Output.
     pub format: Format,
 }
@@ -100,40 +105,86 @@ impl Kind {
 
 /// Runs the job to its end.
 pub async fn run(job: Job) -> Result<Ending> {
-    let mut run = Run::start(job)?;
-    let ending = run.events().await;
-    run.finish(ending)
+    let process = Pid::from_raw(job.pid as i32)
+        .and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok())
+        .ok_or(GoError::NoProcess(job.pid))?;
+    // SAFETY: it owns its descriptor, returns the same one each time, and is
+    // never taken out of the `AsyncFd`.
+    let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
+    let duration = job.duration;
+    let mut observed = Observed::start(job)?;
+    let deadline = duration.map(|duration| observed.start + duration);
+    let ending = events(&mut observed, &process, deadline).await;
+    observed.finish(ending)
 }
 
-struct Run {
+async fn events(
+    observed: &mut Observed,
+    process: &AsyncFd<OwnedFd>,
+    deadline: Option<Instant>,
+) -> Result<Ending> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        let ending = tokio::select! {
+            biased;
+            _ = interrupt.recv() => Ending::Signal("SIGINT"),
+            _ = terminate.recv() => Ending::Signal("SIGTERM"),
+            _ = hangup.recv() => Ending::Signal("SIGHUP"),
+            turn = observed.ready() => match observed.turn(turn?) {
+                Ok(()) => continue,
+                Err(error) => failed(error)?,
+            },
+            // Readable for good once it has ended.
+            ready = process.readable() => {
+                ready?.retain_ready();
+                Ending::TargetsGone
+            }
+            () = until(deadline) => Ending::Duration,
+        };
+        return Ok(ending);
+    }
+}
+
+/// What there is to do for a program that is observed.
+#[derive(Clone, Copy, Debug)]
+pub enum Turn {
+    /// It ended itself.
+    Fatals,
+    /// Events, perhaps.
+    Events,
+    /// Hits of watched maps.
+    Watches,
+    /// Something to tell of its being held.
+    Hold(&'static str),
+}
+
+/// A Go program whose maps are traced: what is attached to it, and what is known
+/// and concluded of it.
+pub struct Observed {
     tracer: MapTracer,
     /// What is concluded of each target.
     traces: Vec<Trace>,
     /// What is known of each.
     known: Vec<Known>,
     teller: Teller,
-    process: AsyncFd<OwnedFd>,
     fatal_dir: Option<PathBuf>,
     hold: Option<Hold>,
+    watches: Option<Watches>,
     format: Format,
     summary: Summary,
     start: Instant,
-    deadline: Option<Instant>,
 }
 
-impl Run {
-    fn start(job: Job) -> Result<Self> {
+impl Observed {
+    /// Puts the probes into it, or nothing.
+    pub fn start(job: Job) -> Result<Self> {
         let pid = job.pid;
-        let process = Pid::from_raw(pid as i32)
-            .and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok())
-            .ok_or(GoError::NoProcess(pid))?;
         if let Some(directory) = &job.fatal_dir {
             std::fs::create_dir_all(directory)
                 .with_context(|| format!("cannot make {}", directory.display()))?;
         }
-        // SAFETY: it owns its descriptor, returns the same one each time, and is
-        // never taken out of the `AsyncFd`.
-        let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
         let version = job.program.version.as_ref().map(ToString::to_string);
         let summary = Summary::new(pid, job.program.image().name.clone(), version);
         let wanted = |event| {
@@ -149,7 +200,10 @@ impl Run {
         });
         let hold = hold.transpose()?;
         tracer.attach()?;
-        let start = Instant::now();
+        let watches = match &job.watch_maps[..] {
+            [] => None,
+            maps => Some(Watches::start(maps, &mut tracer)?),
+        };
         for target in tracer.targets() {
             announce(target);
         }
@@ -159,65 +213,77 @@ impl Run {
             known: tracer.targets().iter().map(known).collect(),
             teller: Teller::new(job.format, vec![pid]),
             tracer,
-            process,
             fatal_dir: job.fatal_dir,
             hold,
+            watches,
             format: job.format,
             summary,
-            start,
-            deadline: job.duration.map(|duration| start + duration),
+            start: Instant::now(),
         })
     }
 
-    async fn events(&mut self) -> Result<Ending> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        loop {
-            let ending = tokio::select! {
-                biased;
-                _ = interrupt.recv() => Ending::Signal("SIGINT"),
-                _ = terminate.recv() => Ending::Signal("SIGTERM"),
-                _ = hangup.recv() => Ending::Signal("SIGHUP"),
-                ready = self.tracer.ready() => {
-                    let told = match ready? {
-                        Ready::Fatals => self.report(),
-                        Ready::Events => self.conclude(),
-                    };
-                    match told {
-                        Ok(()) => continue,
-                        Err(error) => failed(error)?,
-                    }
-                }
-                // Readable for good once it has ended.
-                ready = self.process.readable() => {
-                    ready?.retain_ready();
-                    Ending::TargetsGone
-                }
-                news = held(&mut self.hold) => {
-                    eprintln!("injector: {}", news?);
-                    continue;
-                }
-                () = until(self.deadline) => Ending::Duration,
-            };
-            return Ok(ending);
+    /// Waits until there is something to do.
+    pub async fn ready(&mut self) -> Result<Turn> {
+        tokio::select! {
+            biased;
+            ready = self.tracer.ready() => Ok(match ready? {
+                Ready::Fatals => Turn::Fatals,
+                Ready::Events => Turn::Events,
+            }),
+            news = held(&mut self.hold) => news.map(Turn::Hold),
+            ready = watched(&mut self.watches) => {
+                ready?;
+                Ok(Turn::Watches)
+            }
         }
     }
 
-    /// Adds what has happened, and finds out what that does not say.
-    fn conclude(&mut self) -> Result<()> {
+    /// Does it.
+    pub fn turn(&mut self, turn: Turn) -> Result<()> {
+        match turn {
+            Turn::Fatals => self.report(),
+            Turn::Events => self.hear(),
+            Turn::Watches => self.read_watches(),
+            Turn::Hold(news) => {
+                eprintln!("injector: {news}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in what has happened, and finds out what that does not say.
+    fn hear(&mut self) -> Result<()> {
         let Self {
             traces,
             known,
             tracer,
             teller,
+            watches,
             ..
         } = self;
-        tracer.events(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
+        tracer.events(|index, target, news| {
+            if let (Some(watches), News::Event(event)) = (watches.as_mut(), &news)
+                && Event::from_number(event.kind).is_some_and(Event::is_map_op)
+            {
+                watches.see(event, &target.loaded);
+            }
+            feed(&mut traces[index], &known[index], &news);
+        })?;
         for (known, trace) in known.iter_mut().zip(&mut *traces) {
             known.look(trace);
         }
-        Ok(teller.tell(traces, clock::monotonic_ns())?)
+        teller.tell(traces, clock::monotonic_ns())?;
+        if let Some(watches) = watches {
+            watches.choose(tracer)?;
+        }
+        self.read_watches()
+    }
+
+    fn read_watches(&mut self) -> Result<()> {
+        match &mut self.watches {
+            Some(watches) => watches.read(&self.tracer.targets()[0].loaded),
+            None => Ok(()),
+        }
     }
 
     /// Tells of fatal errors.
@@ -265,7 +331,7 @@ impl Run {
     }
 
     /// Takes the probes away, reads what is left, and sums up.
-    fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
+    pub fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         let elapsed = self.start.elapsed();
         let (traces, known) = (&mut self.traces, &self.known);
         self.tracer
@@ -303,6 +369,17 @@ impl Run {
             self.summary.stacks.different += different;
             self.summary.stacks.wrong += wrong;
             self.summary.no_names = known.lacks_names();
+        }
+        let watches = self.watches.take().map(|it| it.finish(&mut self.tracer));
+        for watch in watches.transpose()?.unwrap_or_default() {
+            let mut out = stdout().lock();
+            let written = match self.format {
+                Format::Table => output::watch::text(&mut out, &watch),
+                Format::Json => output::watch::json(&mut out, &watch),
+            };
+            if let Err(error) = written {
+                return closed(error);
+            }
         }
         self.summary.spent = spent(self.tracer.spending());
         self.summary.lose(&self.tracer.counters()?);
@@ -379,6 +456,14 @@ fn announce(target: &Traced) {
     );
     for (function, why) in &tracing.left_out {
         eprintln!("injector: {function} is not probed: {why}");
+    }
+}
+
+/// Waits for hits of watched maps; for ever without any.
+async fn watched(watches: &mut Option<Watches>) -> io::Result<()> {
+    match watches {
+        Some(watches) => watches.ready().await,
+        None => std::future::pending().await,
     }
 }
 

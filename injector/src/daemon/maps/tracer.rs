@@ -219,6 +219,12 @@ impl MapTracer {
         })
     }
 
+    /// The kernel side, and the first process.
+    pub fn kernel_and_first(&mut self) -> (&mut Tracer, &Traced) {
+        // There is always one.
+        (&mut self.kernel, &self.targets[0])
+    }
+
     /// What stops a process at its fatal error; can be taken once.
     pub fn take_hold(&mut self) -> Result<HoldMaps> {
         self.kernel.take_hold()

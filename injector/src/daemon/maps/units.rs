@@ -42,7 +42,10 @@ fn place(probe: &Attachment) -> (Key, Rank) {
         | Event::WorldStart
         | Event::Panic
         | Event::Fatal
-        | Event::Throw => (Key::Runtime, Rank::Rare),
+        | Event::Throw
+        // No probes tell these.
+        | Event::WatchSet
+        | Event::WatchClear => (Key::Runtime, Rank::Rare),
         Event::LockSlow
         | Event::UnlockSlow
         | Event::ReadUnlockSlow

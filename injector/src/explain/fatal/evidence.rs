@@ -4,8 +4,8 @@
 
 use injector_ebpf::go::{Event, FatalRecord, FrozenMap, fatal_flags, frozen_flags};
 
-use super::{Accident, Found, LONGEST_WRITE_NS, Names, Party, WritingBit, writers};
-use crate::go;
+use super::{Accident, Found, LONGEST_WRITE_NS, Names, Party, writers};
+use crate::go::{self, WritingBit};
 
 /// An operation that fails does so within microseconds, or when its thread gets
 /// its CPU back. One that is older may be another, of the same place.
@@ -228,6 +228,10 @@ impl<'a> Evidence<'a> {
         }
         let mut because = vec!["it wrote this map just before"];
         let mut weight = 0;
+        if self.is_on_stack(map.address) {
+            because.push("the map's address is on the stack of the goroutine that found it");
+            weight += 5;
+        }
         if writing {
             because.push("the map was still marked as being written to");
             weight += 4;
@@ -249,6 +253,12 @@ impl<'a> Evidence<'a> {
             doubts,
             weight,
         })
+    }
+
+    /// The goroutine's stack has this address: in an iterator or a variable.
+    fn is_on_stack(&self, address: u64) -> bool {
+        let mut words = self.record.stack.chunks_exact(8);
+        words.any(|word| word == address.to_le_bytes())
     }
 
     /// The map was used from the place in the program where it failed now.

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use injector_ebpf::go::Event;
 
 use super::{
-    About, Claim, Class, Confidence, Figure, Finding, Party, Seen, Trace,
+    About, Claim, Class, Confidence, Figure, Finding, Parts, Party, Seen, Trace,
     lock::{Lock, LockKind},
     map::{Disturbed, Map},
     sync_map::SyncMap,
@@ -91,11 +91,13 @@ impl Trace {
     }
 
     fn seen(&self, classes: &[Class]) -> Vec<Seen> {
-        let seen = |class: &Class| Seen {
-            what: class.name(),
-            share: self.share(kind_of(*class)),
+        let seen = |class: &Class| {
+            Some(Seen {
+                what: class.name(),
+                share: self.share(kind_of(*class))?,
+            })
         };
-        classes.iter().map(seen).collect()
+        classes.iter().filter_map(seen).collect()
     }
 
     fn overlap(&self, address: u64, map: &Map) -> Option<Finding> {
@@ -354,12 +356,16 @@ impl Trace {
                  deleted"
                     .to_owned(),
             ],
-            seen: [Event::SyncMapStore, Event::SyncMapRange]
-                .map(|kind| Seen {
-                    what: kind.name(),
-                    share: self.share(kind),
-                })
-                .to_vec(),
+            seen: [
+                ("stores", Event::SyncMapStore),
+                ("ranges", Event::SyncMapRange),
+            ]
+            .into_iter()
+            .filter_map(|(what, kind)| {
+                let share = self.share(kind)?;
+                Some(Seen { what, share })
+            })
+            .collect(),
             remedy: "where a snapshot is needed, use a map with an RWMutex and copy it under the lock",
             parties,
             weight: map.ranges_disturbed.saturating_mul(1 << 10),
@@ -391,6 +397,14 @@ impl Trace {
             figure("paused_ns", lock.paused_ns),
             figure("waits_during_gc", lock.during_gc),
         ];
+        if self.locks.blame.is_some() {
+            measured.extend([
+                figure("injected_ns", lock.blame.injected),
+                figure("sending_ns", lock.blame.sending),
+                figure("unexplained_ns", lock.blame.unexplained),
+                figure("chained_ns", lock.blame.chained),
+            ]);
+        }
         if waiting > 0 {
             measured.push(figure("still_waiting", u64::from(waiting)));
             measured.push(figure("still_waiting_max_ns", longest));
@@ -424,6 +438,7 @@ impl Trace {
         if lock.paused_ns > 0 {
             inferred.push("in the paused part of the waits no goroutine could run: that is not the lock's doing".to_owned());
         }
+        inferred.extend(blamed(&lock.blame));
         let mut parties = self.lock_parties(lock);
         parties.truncate(6);
         Some(Finding {
@@ -477,6 +492,10 @@ fn contention_remedy(lock: &Lock, maps: &[&Map]) -> &'static str {
         sum
     });
     let mean = blocked.1 / blocked.0.max(1);
+    let blame = &lock.blame;
+    if blame.injected + blame.sending > blame.unexplained {
+        return "do not send under the lock: take what is to be sent, unlock, then send";
+    }
     if lock.sync_map.is_some() {
         "a sync.Map that is written much: shards of maps with a lock each wait less"
     } else if mean >= LONG_NS && ops.steps > ops.reads + ops.writes() {
@@ -490,6 +509,29 @@ fn contention_remedy(lock: &Lock, maps: &[&Map]) -> &'static str {
     } else {
         "shards: several maps by a hash of the key, each with a lock of its own"
     }
+}
+
+/// What the waits were for, in words, if that is known.
+fn blamed(parts: &Parts) -> Option<String> {
+    let sends = parts.injected + parts.sending;
+    if sends == 0 {
+        return None;
+    }
+    let percent = |part: u64| (part as f64 * 100. / parts.whole() as f64).round();
+    let mut text = format!(
+        "{}% of the waiting is time that the holder was in a send: {}% in injected delays, {}% in \
+         sends themselves",
+        percent(sends),
+        percent(parts.injected),
+        percent(parts.sending)
+    );
+    if parts.chained > 0 {
+        text.push_str(&format!(
+            "; for {}% the holder waited itself for one that was",
+            percent(parts.chained)
+        ));
+    }
+    Some(text)
 }
 
 fn figure(name: &'static str, value: u64) -> Figure {

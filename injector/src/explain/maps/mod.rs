@@ -9,6 +9,7 @@
 //! known goroutines, maps, locks and stacks allocates nothing.
 
 mod ask;
+mod blame;
 mod conclude;
 mod fact;
 mod finding;
@@ -27,10 +28,14 @@ mod windows;
 
 use std::collections::HashMap;
 
-use injector_ebpf::go::{Event, EventRecord};
+use injector_ebpf::{
+    SendRecord,
+    go::{Event, EventRecord},
+};
 
 use crate::go::{MapKind, Offsets};
 
+pub use blame::{Blame, Parts};
 pub use fact::{Fact, Unknown};
 pub use finding::{About, Claim, Confidence, Figure, Finding, Party, Seen};
 pub use lock::{NoLocks, Waits};
@@ -276,6 +281,24 @@ impl Trace {
                 under.certain += u64::from(held.certain && how == How::Writer);
             }
         }
+    }
+
+    /// Sends are told from now on, too, each before the events that came after its
+    /// end: waits are laid to what the holder did meanwhile.
+    pub fn expect_sends(&mut self) {
+        self.locks.blame = Some(Blame::default());
+    }
+
+    /// A goroutine of this program has sent.
+    pub fn send(&mut self, record: &SendRecord) {
+        if let Some(blame) = &mut self.locks.blame {
+            blame.send(record);
+        }
+    }
+
+    /// What sends have made goroutines wait, if sends are told.
+    pub fn blame(&self) -> Option<&Blame> {
+        self.locks.blame.as_ref()
     }
 
     /// A window is over, and its events were fed: from `start_ns` to `end_ns`

@@ -27,10 +27,19 @@ impl FromIterator<Event> for Kinds {
 
 /// For how long each kind of event was seen. Windows of one kind do not
 /// overlap: of those that do, the time counts once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Windows {
     seen_ns: [u64; Event::ALL.len()],
     end_ns: [u64; Event::ALL.len()],
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self {
+            seen_ns: [0; Event::ALL.len()],
+            end_ns: [0; Event::ALL.len()],
+        }
+    }
 }
 
 impl Windows {
@@ -48,8 +57,11 @@ impl Windows {
         }
     }
 
-    /// For how long this kind was seen, in nanoseconds.
-    pub fn seen_ns(&self, kind: Event) -> u64 {
-        self.seen_ns[kind as usize]
+    /// What share of the time since `start_ns` this kind was seen, as far as
+    /// that was told; nothing before the first window is over.
+    pub fn share(&self, kind: Event, start_ns: u64) -> Option<f64> {
+        let end_ns = self.end_ns.iter().copied().max().unwrap_or(0);
+        let elapsed = end_ns.checked_sub(start_ns).filter(|ns| *ns > 0)?;
+        Some((self.seen_ns[kind as usize] as f64 / elapsed as f64).min(1.0))
     }
 }

@@ -14,10 +14,8 @@ mod walk;
 
 use std::ops::ControlFlow;
 
-pub use shape::Layout;
-#[cfg(test)]
-pub use shape::Member;
 use shape::{Builder, Id, Shape};
+pub use shape::{Layout, Member};
 use unit::Types;
 pub use walk::Names;
 

@@ -164,7 +164,7 @@ impl Injector {
             reader.join().expect("its output");
         }
         let (sends, summary) = parse(&self.stdout);
-        let maps = about_maps(&self.stdout, &["fatal", "maps_summary"]);
+        let maps = about_maps(&self.stdout, &["fatal", "watch", "maps_summary"]);
         let conclusions = about_maps(&self.stdout, &["maps_report"]);
         Ended {
             code: status.code(),

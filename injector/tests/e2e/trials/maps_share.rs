@@ -14,13 +14,16 @@ use crate::harness::{
 /// program also sees how it is scheduled.
 const ALIKE: std::ops::RangeInclusive<f64> = 0.7..=1.3;
 
+/// A trial with programs that a toolchain built.
+type Run = fn(&Toolchain);
+
 pub fn trials(host: &'static Host) -> Vec<Trial> {
     let mut toolchains = go::chosen();
     if host.is_slow {
         println!("skip maps_share: nothing in them depends on the kernel, and they are slow");
         toolchains.clear();
     }
-    let all: [(&str, fn(&Toolchain)); 8] = [
+    let all: [(&str, Run); 8] = [
         ("maps_says_who_waits_for_whom", slow),
         ("maps_accuses_no_innocent", innocents),
         ("maps_tells_shards_apart", shards),
@@ -120,8 +123,14 @@ fn slow(toolchain: &Toolchain) {
         panic!("no lock: {report}");
     };
     assert_eq!(lock["about"]["what"], "RWMutex", "{lock}");
-    alike(number(&lock["waits"], "total_ns"), number(&truth, "waited_ns"));
-    alike(number(&lock["readers"], "total_ns"), number(&truth, "waited_ns"));
+    alike(
+        number(&lock["waits"], "total_ns"),
+        number(&truth, "waited_ns"),
+    );
+    alike(
+        number(&lock["readers"], "total_ns"),
+        number(&truth, "waited_ns"),
+    );
     let holder = &list(lock, "holders")[0];
     assert!(through(holder, "main.(*cache).refresh"), "{holder}");
     assert!(number(holder, "count") <= number(&truth, "holds"));
@@ -169,12 +178,22 @@ fn ranges(toolchain: &Toolchain) {
     let [finding] = findings(&report, "range_missed")[..] else {
         panic!("not one sync.Map: {report}");
     };
-    assert_eq!(measured(finding, "ranges"), number(&truth, "ranges"), "{finding}");
-    alike(measured(finding, "ranges_disturbed"), number(&truth, "disturbed"));
+    assert_eq!(
+        measured(finding, "ranges"),
+        number(&truth, "ranges"),
+        "{finding}"
+    );
+    alike(
+        measured(finding, "ranges_disturbed"),
+        number(&truth, "disturbed"),
+    );
     alike(measured(finding, "stores"), number(&truth, "stores"));
     let parties = list(finding, "parties").iter();
     let changes: Vec<_> = parties.filter(|it| it["role"] == "changes").collect();
-    assert!(changes.iter().all(|it| through(it, "main.store")), "{finding}");
+    assert!(
+        changes.iter().all(|it| through(it, "main.store")),
+        "{finding}"
+    );
     // The maps inside of a sync.Map are no maps of the program.
     for claim in ["overlap", "unordered", "write_during_iteration"] {
         assert!(findings(&report, claim).is_empty(), "{report}");
@@ -201,7 +220,10 @@ fn own(toolchain: &Toolchain) {
     assert!(!found.is_empty(), "{report}");
     for finding in &found {
         assert_eq!(finding["confidence"], "high", "{finding}");
-        assert!(through(&list(finding, "parties")[1], "main.sprout"), "{finding}");
+        assert!(
+            through(&list(finding, "parties")[1], "main.sprout"),
+            "{finding}"
+        );
     }
     // A map for each iteration; not all need be kept apart.
     assert!(number(&report, "all_findings") <= number(&truth, "iterations"));
@@ -215,8 +237,12 @@ fn foreign(toolchain: &Toolchain) {
     };
     // What orders them is not seen, so it is not sure.
     assert_eq!(finding["confidence"], "medium", "{finding}");
-    assert_eq!(measured(finding, "assigns"), number(&truth, "changes"), "{finding}");
-    assert_eq!(measured(finding, "iterations"), number(&truth, "iterations"), "{finding}");
+    // An iteration that a window ends in is not followed beyond.
+    for (seen, counted) in [("assigns", "changes"), ("iterations", "iterations")] {
+        let (seen, counted) = (measured(finding, seen), number(&truth, counted));
+        assert!(seen <= counted, "{finding}");
+        alike(seen, counted);
+    }
     let parties = list(finding, "parties");
     assert!(through(&parties[0], "main.visit"), "{finding}");
     assert!(through(&parties[1], "main.change"), "{finding}");
@@ -225,8 +251,14 @@ fn foreign(toolchain: &Toolchain) {
 fn collections(toolchain: &Toolchain) {
     let (report, truth) = peaceful(toolchain, "gc");
     no_accusation(&report);
-    alike(number(&report["collections"], "count"), number(&truth, "collections"));
+    alike(
+        number(&report["collections"], "count"),
+        number(&truth, "collections"),
+    );
     // Each has two pauses.
     let pauses = number(&report["pauses"], "count");
-    assert!(pauses >= number(&report["collections"], "count"), "{report}");
+    assert!(
+        pauses >= number(&report["collections"], "count"),
+        "{report}"
+    );
 }

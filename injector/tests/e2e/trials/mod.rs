@@ -17,6 +17,7 @@ mod maps_hold;
 mod maps_names;
 mod maps_servers;
 mod maps_share;
+mod maps_watch;
 mod recording;
 mod returns;
 mod seed_case;
@@ -52,10 +53,11 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         recording::trials(host),
         maps::trials(host),
         maps_hold::trials(host),
-        maps_faults::trials(host),
         maps_names::trials(host),
+        maps_faults::trials(host),
         maps_servers::trials(host),
         maps_share::trials(host),
+        maps_watch::trials(host),
     ];
     let trials = trials.into_iter().flatten();
     match host.is_fit() {
