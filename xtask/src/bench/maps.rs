@@ -2,6 +2,7 @@
 //! that is kept.
 
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -202,11 +203,12 @@ fn hits(bench: &Bench, churn: &Churn) -> Result<Section> {
         verdict: Verdict::of(longest <= 100e6),
     });
     if let Some((memory, maps)) = memory {
-        section.lead.push_str(&format!(
+        let _ = write!(
+            section.lead,
             " Memory of injector: {} MiB resident, and {} MiB of the kernel's for its maps.",
             memory.resident / 1024,
             maps / 1024
-        ));
+        );
     }
     Ok(section)
 }
