@@ -2,6 +2,7 @@
 //! that is kept.
 
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -42,7 +43,7 @@ const RATES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const KINDS: [(&str, &str); 5] = [
     ("assign", "a write"),
     ("access", "a read"),
-    ("delete", "a delete"),
+    ("delete", "a write and a delete"),
     ("iterate", "an iteration over 1024 elements"),
     ("mutex", "two goroutines contend for a mutex"),
 ];
@@ -98,12 +99,13 @@ fn start(program: &Path, kind: &str, rate: u32) -> Result<Program> {
     Ok(program)
 }
 
-/// Operations a second, over this time from now on.
+/// Operations in a second of the program's CPU time, over this time from now on.
+/// Time in which it waits for a CPU is left out: nobody else's load counts.
 fn speed(program: &mut Program, length: Duration) -> Result<f64> {
     program.ask("")?;
     thread::sleep(length);
     let said = program.ask("")?;
-    Ok(number(&said, "/ops")? / number(&said, "/ns")? * 1e9)
+    Ok(number(&said, "/ops")? / number(&said, "/cpu_ns")? * 1e9)
 }
 
 fn trace(bench: &Bench, program: &Program, budget: &str) -> Result<Attached> {
@@ -137,7 +139,7 @@ fn hits(bench: &Bench, churn: &Churn) -> Result<Section> {
         "Tracing maps: what a hit costs",
         &format!(
             "Linux {}, Go {GO}. One goroutine that does nothing else (two for the mutex), with \
-             `injector maps --budget none` and without in turns; medians of {ROUNDS} rounds. \"A \
+             `injector maps --budget none` and without in turns; medians of {ROUNDS} rounds, all times CPU time of the program. \"A \
              hit\": by how much an operation takes longer, over the hits that it has. \"In the program\": \
              the part of it that the kernel programs measure themselves.",
             machine::release()
@@ -161,10 +163,13 @@ fn hits(bench: &Bench, churn: &Churn) -> Result<Section> {
                 processes::maps(injector.pid())?,
             ));
             let summary = summary(injector)?;
-            let traced = number(&said, "/ns")? / number(&said, "/ops")?;
+            let operations = number(&said, "/ops")?;
+            let traced = number(&said, "/cpu_ns")? / operations;
             let hits = number(&summary, "/hits")?;
+            ensure!(hits > 0., "{kind}: no probe was hit");
             // The whole time that it was traced has the same mixture.
-            let per_operation = hits / (number(&summary, "/elapsed_ns")? / traced);
+            let elapsed = number(&summary, "/elapsed_ns")?;
+            let per_operation = hits / (elapsed * operations / number(&said, "/ns")?);
             without.push(free);
             with.push(traced);
             hit.push((traced - free) / per_operation);
@@ -198,11 +203,12 @@ fn hits(bench: &Bench, churn: &Churn) -> Result<Section> {
         verdict: Verdict::of(longest <= 100e6),
     });
     if let Some((memory, maps)) = memory {
-        section.lead.push_str(&format!(
+        let _ = write!(
+            section.lead,
             " Memory of injector: {} MiB resident, and {} MiB of the kernel's for its maps.",
             memory.resident / 1024,
             maps / 1024
-        ));
+        );
     }
     Ok(section)
 }
@@ -214,7 +220,7 @@ fn budget(bench: &Bench, churn: &Churn) -> Result<Section> {
         &format!(
             "A goroutine that keeps a CPU busy and writes to a map so many times a second, with `injector \
              maps --budget {BUDGET}%` and without in turns; medians of {ROUNDS} rounds. \"Lost\": by how \
-             much fewer writes it does, measured in the program, from {} s after the start on; \
+             much fewer writes it does in the same CPU time, measured in the program, from {} s after the start on; \
              \"said\" is what injector measured for the whole run.",
             SETTLING.as_secs()
         ),

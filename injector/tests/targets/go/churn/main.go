@@ -9,7 +9,8 @@
 //
 // It prints "ready PID", waits for a line on stdin, and begins. To each further
 // line it answers with a line of JSON: how many operations it has done since the
-// last one, and in how many nanoseconds. It ends with stdin.
+// last one, in how many nanoseconds, and with how many of CPU time. It ends with
+// stdin.
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -38,7 +40,11 @@ func assign(index int) { table[index%keys] = index }
 func access(index int) { sink = table[index%keys] }
 
 //go:noinline
-func remove(index int) { delete(table, index%keys) }
+func remove(index int) {
+	// Nothing is called to delete from an empty map.
+	table[index%keys] = index
+	delete(table, index%keys)
+}
 
 // iterate is one operation with as many calls of the runtime as there are
 // elements.
@@ -102,6 +108,15 @@ func churn(operation func(int), turns int) {
 	}
 }
 
+// cpuTime is the time that all threads have had a CPU, in nanoseconds.
+func cpuTime() int64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		panic(err)
+	}
+	return usage.Utime.Nano() + usage.Stime.Nano()
+}
+
 func main() {
 	if len(os.Args) < 3 || operations[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr, "churn assign|access|delete|iterate|mutex RATE")
@@ -128,10 +143,11 @@ func main() {
 	for worker := 0; worker < workers; worker++ {
 		go churn(operations[os.Args[1]], turns)
 	}
-	before, start := int64(0), time.Now()
+	before, start, used := int64(0), time.Now(), cpuTime()
 	for lines.Scan() {
 		now, count := time.Now(), atomic.LoadInt64(&done)
-		fmt.Printf("{\"ops\":%d,\"ns\":%d}\n", count-before, now.Sub(start).Nanoseconds())
-		before, start = count, now
+		cpu := cpuTime()
+		fmt.Printf("{\"ops\":%d,\"ns\":%d,\"cpu_ns\":%d}\n", count-before, now.Sub(start).Nanoseconds(), cpu-used)
+		before, start, used = count, now, cpu
 	}
 }
