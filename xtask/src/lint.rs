@@ -12,6 +12,9 @@ use crate::{cargo, setup, toolchain::BPF_TARGET};
 /// Debian's clippy, which knows the BPF target.
 const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
 
+/// Machines whose registers the kernel programs know. Only one of them runs here.
+const MACHINES: [&str; 2] = ["x86_64", "aarch64"];
+
 /// Checks formatting, then runs clippy on the host's code and on the kernel programs.
 pub fn run() -> Result<ExitCode> {
     setup::ensure()?;
@@ -31,14 +34,17 @@ pub fn run() -> Result<ExitCode> {
         ]),
     )?;
     if Path::new(DEBIAN_CLIPPY).exists() {
-        cargo::run("clippy for the kernel programs", &mut bpf_clippy())?;
+        for machine in MACHINES {
+            let what = format!("clippy for the kernel programs on {machine}");
+            cargo::run(&what, &mut bpf_clippy(machine))?;
+        }
     } else {
         eprintln!("clippy for the kernel programs: left out, {DEBIAN_CLIPPY} is not there");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn bpf_clippy() -> Command {
+fn bpf_clippy(machine: &str) -> Command {
     let mut command = Command::new(DEBIAN_CLIPPY);
     command
         .current_dir(cargo::workspace_root())
@@ -46,13 +52,13 @@ fn bpf_clippy() -> Command {
         .args(["--release", "--target", BPF_TARGET])
         // Apart from the host's build, which another compiler makes.
         .arg("--target-dir")
-        .arg(cargo::target_directory().join("bpf-clippy"))
+        .arg(cargo::target_directory().join(format!("bpf-clippy-{machine}")))
         .args(["--", "-D", "warnings"])
         .env("RUSTC", "/usr/bin/rustc")
         // aya-build sets the same when it builds the programs.
         .env(
             "CARGO_ENCODED_RUSTFLAGS",
-            format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH),
+            format!("--cfg=bpf_target_arch=\"{machine}\""),
         );
     command
 }

@@ -617,7 +617,13 @@ mod tests {
 
     #[test]
     fn rings_have_powers_of_two() {
-        for size in [MARKS, RECENT_WRITES, WRITERS, TOUCHES, 1 + RECENT_MAPS] {
+        for size in [
+            MARKS as usize,
+            RECENT_WRITES,
+            WRITERS,
+            TOUCHES,
+            1 + RECENT_MAPS,
+        ] {
             assert!(size.is_power_of_two());
         }
     }

@@ -13,6 +13,7 @@ use nix::errno::Errno;
 
 use crate::{
     daemon::{Format, maps::Kind},
+    go::Pattern,
     kernel::{HookChoice, engine::EngineChoice},
     plan::{self, Bytes, CpuShare, Delay, Malformed, Over, Peer, Probability, Protocols, When},
     target::selector::{CommPattern, EnvCondition},
@@ -163,6 +164,14 @@ pub struct Maps {
     /// costs.
     #[arg(long, value_name = "PERCENT", default_value = "3%")]
     pub budget: CpuShare,
+    /// Show only maps and locks that functions of these packages use: main,
+    /// example.com/shop/..., std for the standard library, ... for all
+    /// (repeatable) [default: all but std]. Everything is probed all the same.
+    #[arg(long, value_name = "PACKAGE")]
+    pub include: Vec<Pattern>,
+    /// Show none that only functions of these packages use (repeatable).
+    #[arg(long, value_name = "PACKAGE")]
+    pub exclude: Vec<Pattern>,
     /// Write a file here for each fatal error, too.
     #[arg(long, value_name = "DIR")]
     pub fatal_dir: Option<PathBuf>,

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use super::args::Maps;
 use crate::{
     daemon::maps::{self, Job},
-    go::Program,
+    go::{Callers, Program},
     kernel::{host::Host, uprobes},
 };
 
@@ -22,10 +22,11 @@ pub fn run(flags: Maps) -> Result<u8> {
         .context("cannot start the event loop")?;
     let ending = runtime.block_on(maps::run(Job {
         pid: flags.pid,
-        program,
         host,
         duration: flags.duration,
+        callers: Callers::new(program.build(), flags.include, flags.exclude),
         budget: flags.budget,
+        program,
         fatal_dir: flags.fatal_dir,
         hold_on_fatal: flags.hold_on_fatal,
         only: flags.only,

@@ -3,7 +3,6 @@
 
 pub mod fatal;
 pub mod map_header;
-#[allow(dead_code, unused_imports, reason = "nothing feeds it yet")]
 pub mod maps;
 mod send;
 mod summary;

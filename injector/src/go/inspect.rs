@@ -29,7 +29,7 @@ const NEIGHBOURHOOD: u64 = 512;
 /// many locks takes less than a millisecond.
 const MOST_REMEMBERED: usize = 256;
 /// Variables are not followed more often.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(300);
 /// And not for more than this share of the time.
 const SHARE: u32 = 50;
 /// Bytes of a `g` that have all we want.

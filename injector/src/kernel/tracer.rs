@@ -12,7 +12,7 @@ use super::{
     host::Host,
     take,
     trap::{self, Traps},
-    uprobes::{self, Link, Place, Program, Programs},
+    uprobes::{self, Link, Place, Program, Programs, UprobeError},
 };
 use crate::go::{self, Attachment, Tracing};
 
@@ -90,7 +90,11 @@ impl Tracer {
     }
 
     /// Puts the probes on fatal errors into a program.
-    pub fn attach_fatals(&self, program: &go::Program, tracing: &Tracing) -> Result<Link> {
+    pub fn attach_fatals(
+        &self,
+        program: &go::Program,
+        tracing: &Tracing,
+    ) -> Result<Link, UprobeError> {
         let fatals: Vec<&Attachment> = tracing.fatals.iter().collect();
         self.put(&self.fatal, program, tracing, &fatals)
     }
@@ -101,7 +105,7 @@ impl Tracer {
         program: &go::Program,
         tracing: &Tracing,
         probes: &[&Attachment],
-    ) -> Result<Link> {
+    ) -> Result<Link, UprobeError> {
         self.put(&self.event, program, tracing, probes)
     }
 
@@ -111,11 +115,11 @@ impl Tracer {
         program: &go::Program,
         tracing: &Tracing,
         probes: &[&Attachment],
-    ) -> Result<Link> {
+    ) -> Result<Link, UprobeError> {
         let places: Vec<Place> = probes.iter().map(|it| place(it)).collect();
         let image = program.image();
         let pid = tracing.layout.tgid;
-        Ok(with.attach(image.file(), &image.name, pid, self.version, &places)?)
+        with.attach(image.file(), &image.name, pid, self.version, &places)
     }
 
     /// Measures what a trap costs.

@@ -26,6 +26,13 @@ pub struct Spent {
     pub own_ns: u64,
     /// How often probes were attached for a while.
     pub windows: u64,
+    /// The longest that it took to put probes in.
+    pub longest_attach_ns: u64,
+    /// The longest that it took to take probes away.
+    pub longest_detach_ns: u64,
+    /// Operations that began while another goroutine was in one on the same map,
+    /// one of both a write.
+    pub overlaps: u64,
     /// How long each kind of event was seen.
     pub seen: Vec<Seen>,
     /// Functions that were hit too often for the shortest window.
@@ -67,6 +74,14 @@ pub fn text(page: &mut String, spent: &Spent) {
         Time(spent.own_ns),
         spent.windows
     );
+    if spent.overlaps > 0 {
+        let _ = writeln!(
+            page,
+            "overlaps: {} operations began while another goroutine was in one on the same map, one \
+             of both a write: no lock orders them",
+            spent.overlaps
+        );
+    }
     let in_part: Vec<&Seen> = spent.seen.iter().filter(|it| it.share < 0.99).collect();
     if in_part.is_empty() {
         page.push_str("every operation was seen\n");
@@ -114,6 +129,9 @@ mod tests {
             trap_single_stepped_ns: 11_000,
             own_ns: 12_000_000,
             windows: 4,
+            overlaps: 2,
+            longest_attach_ns: 9_000_000,
+            longest_detach_ns: 50_000_000,
             seen: vec![
                 Seen::new(Event::Assign, 0.999),
                 Seen::new(Event::Access, 0.0417),
@@ -129,6 +147,7 @@ mod tests {
             page(&spent),
             "\
 cost: 2.99 % of one CPU of 3 % asked for (59.8ms of hits with 640ns a trap); injector itself took 12ms; 4 windows
+overlaps: 2 operations began while another goroutine was in one on the same map, one of both a write: no lock orders them
 seen in a part of the time only: access 4.17 %
 not traced at the end, too hot for any window: runtime.mapaccess1_fast64
 "

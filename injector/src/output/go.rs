@@ -6,7 +6,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::text::{Clean, wrap};
+use super::{
+    text::{Clean, wrap},
+    units::Time,
+};
 use crate::go::{self, Field, LAYOUT, Placement, Program, Sited, Source, Subject};
 
 /// Columns of the table.
@@ -45,6 +48,18 @@ pub struct Report {
     offsets: Vec<Member>,
     missing: Vec<Missing>,
     probes: Vec<Probe>,
+    /// What a hit costs on this host, where it could be measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trap: Option<Trap>,
+}
+
+/// What a hit costs with an empty program, measured just now, in nanoseconds.
+#[derive(Serialize)]
+pub struct Trap {
+    /// Where the kernel emulates the probed instruction.
+    pub emulated_ns: u64,
+    /// Where it executes a copy.
+    pub single_stepped_ns: u64,
 }
 
 #[derive(Serialize)]
@@ -142,6 +157,7 @@ impl Report {
                 .iter()
                 .map(|sited| Probe::new(program, sited))
                 .collect(),
+            trap: None,
         }
     }
 }
@@ -259,6 +275,14 @@ fn facts(text: &mut String, report: &Report) {
     fact(text, "has", has);
     fact(text, "maps", report.maps.unwrap_or("none that are known"));
     fact(text, "functions", &report.functions.to_string());
+    if let Some(trap) = &report.trap {
+        let words = format!(
+            "{} here and now, {} where the instruction is single-stepped",
+            Time(trap.emulated_ns),
+            Time(trap.single_stepped_ns)
+        );
+        fact(text, "a hit costs", &words);
+    }
 }
 
 fn fact(text: &mut String, name: &str, words: &str) {
@@ -415,6 +439,10 @@ mod tests {
                     why_not: Some("the call that it should have is not there"),
                 },
             ],
+            trap: Some(Trap {
+                emulated_ns: 640,
+                single_stepped_ns: 11_200,
+            }),
         }
     }
 
@@ -436,6 +464,7 @@ mod tests {
             "  write      runtime.mapassign_faststr+0x4 ",
             "jbe 0x411e1b         555..665 ns *\n",
             "none: the call that it should have",
+            "a hit costs       640ns here and now, 11.2us where",
             "It cannot be traced",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -39,10 +39,25 @@ pub struct Summary {
     operations: Vec<Operation>,
     probes: Vec<Probe>,
     left_out: Vec<LeftOut>,
+    /// Call stacks.
+    pub stacks: Stacks,
+    /// Why variables and fields have no names, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub no_names: Option<&'static str>,
     /// What it may cost and what it cost.
     #[serde(flatten)]
     pub spent: Spent,
     lost: Vec<Lost>,
+}
+
+/// Call stacks.
+#[derive(Debug, Default, Serialize)]
+pub struct Stacks {
+    /// Different ones that were looked up.
+    pub different: u64,
+    /// Those of them in which a return address is behind no call, or behind
+    /// that of another function.
+    pub wrong: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,6 +102,8 @@ impl Summary {
             operations: Vec::new(),
             probes: Vec::new(),
             left_out: Vec::new(),
+            stacks: Stacks::default(),
+            no_names: None,
             spent: Spent::default(),
             lost: Vec::new(),
         }
@@ -172,6 +189,20 @@ fn page(summary: &Summary) -> String {
     for operation in &summary.operations {
         let _ = writeln!(page, "  {:<14}{:>14}", operation.operation, operation.hits);
     }
+    if let Some(why) = summary.no_names {
+        let _ = writeln!(
+            page,
+            "not seen: names of variables and fields: {why}; maps and locks are told apart by who \
+             uses them"
+        );
+    }
+    if summary.stacks.wrong > 0 {
+        let _ = writeln!(
+            page,
+            "{} of {} call stacks cannot be right",
+            summary.stacks.wrong, summary.stacks.different
+        );
+    }
     for left in &summary.left_out {
         let _ = writeln!(page, "not probed: {}: {}", left.function, left.why);
     }
@@ -213,6 +244,11 @@ mod tests {
         };
         summary.lose(&[0, 3, 0, 0, 0]);
         summary.fatals = 1;
+        summary.no_names = Some("the program has no debugging information (DWARF)");
+        summary.stacks = Stacks {
+            different: 20,
+            wrong: 1,
+        };
         summary.ended(Duration::from_secs(2), "SIGINT".to_owned());
         summary
     }
@@ -226,6 +262,8 @@ cost: 1 % of one CPU of 3 % asked for (20ms of hits with 600ns a trap); injector
 every operation was seen
   assign                    15
   access                   100
+not seen: names of variables and fields: the program has no debugging information (DWARF); maps and locks are told apart by who uses them
+1 of 20 call stacks cannot be right
 not probed: runtime.mapclear: its first instruction cannot be probed
 unreadable: 3 (Hits whose goroutine or map could not be read.)
 ";

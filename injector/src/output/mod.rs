@@ -69,6 +69,6 @@ pub fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

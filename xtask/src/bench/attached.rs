@@ -38,15 +38,27 @@ pub struct Attached {
 impl Attached {
     /// Starts it and waits until its hooks are attached. It writes JSON.
     pub fn start(injector: &Path, arguments: &str, keep: Keep) -> Result<Self> {
+        let mut command = Command::new(injector);
+        command.args(["--output", "json", "--quiet"]);
+        Self::run(command, arguments, keep)
+    }
+
+    /// Starts `injector maps` and waits until its probes are attached.
+    pub fn maps(injector: &Path, arguments: &str) -> Result<Self> {
+        let mut command = Command::new(injector);
+        command.args(["maps", "--output", "json"]);
+        Self::run(command, arguments, Keep::All)
+    }
+
+    fn run(mut command: Command, arguments: &str, keep: Keep) -> Result<Self> {
         let started = Instant::now();
-        let mut child = Command::new(injector)
-            .args(["--output", "json", "--quiet"])
+        let mut child = command
             .args(arguments.split_whitespace())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", injector.display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             unreachable!("both were asked for");
         };

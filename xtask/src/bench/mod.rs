@@ -8,6 +8,7 @@ mod cost;
 mod engines;
 mod guest;
 mod machine;
+mod maps;
 mod netem;
 mod others;
 mod processes;
@@ -65,6 +66,8 @@ enum Part {
     Netem,
     /// Records through the ring buffer
     Ring,
+    /// Tracing the maps of a Go program: a hit, the budget, -race, bpftrace
+    Maps,
     /// Start-up time
     Startup,
 }
@@ -101,6 +104,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if wanted(Part::Ring) {
         sections.keep(ring::measure(&bench));
+    }
+    if wanted(Part::Maps) {
+        for section in maps::measure(&bench) {
+            sections.keep(section);
+        }
     }
     if wanted(Part::Accuracy) {
         sections.keep(accuracy::measure(&bench));

@@ -15,6 +15,11 @@ use anyhow::{Context as _, Result, bail};
 /// with a way out after 8192 jumps.
 const TURNS: u32 = 8000;
 
+/// Says when the script is attached; `BEGIN` would, but needs symbols that
+/// Debian's build does not have.
+const TELL: &str =
+    "interval:ms:100 { @told = @told + 1; if (@told == 1) { printf(\"attached\\n\"); } }";
+
 /// `command` run by strace, which delays each sendto.
 pub fn strace(command: &Command, delay: Duration, seccomp: bool) -> Command {
     let mut strace = Command::new("strace");
@@ -37,9 +42,14 @@ pub struct Bpftrace(Child);
 impl Bpftrace {
     /// Starts it and waits until it is attached.
     pub fn start(pid: u32, delay: Duration) -> Result<Self> {
+        Self::run(&script(pid, delay))
+    }
+
+    /// Starts one with this script, and waits until it is attached.
+    pub fn run(script: &str) -> Result<Self> {
         let mut command = Command::new("bpftrace");
         command
-            .args(["-B", "line", "-e", &script(pid, delay)])
+            .args(["-B", "line", "-e", &format!("{script} {TELL}")])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -78,8 +88,7 @@ impl Drop for Bpftrace {
 }
 
 /// bpftrace has no sleep, so the script turns a bounded loop until the time has
-/// come. It says when it is attached; `BEGIN` would, but needs symbols that
-/// Debian's build does not have.
+/// come.
 fn script(pid: u32, delay: Duration) -> String {
     let mut script = String::new();
     let _ = write!(
@@ -90,8 +99,7 @@ fn script(pid: u32, delay: Duration) -> String {
              if (nsecs - $start >= {}) {{ break; }} \
              $turn = $turn + 1; \
            }} \
-         }} \
-         interval:ms:100 {{ @told = @told + 1; if (@told == 1) {{ printf(\"attached\\n\"); }} }}",
+         }}",
         delay.as_nanos()
     );
     script

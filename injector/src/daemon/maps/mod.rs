@@ -1,6 +1,8 @@
 //! A run of `injector maps`: attach, tell what happens, end.
 
 mod governor;
+mod known;
+mod tell;
 mod tracer;
 mod units;
 mod watch;
@@ -32,17 +34,21 @@ use super::{
     run::{closed, until},
 };
 use crate::{
+    clock,
     explain::maps::{Kinds, Trace},
-    go::{self, GoError, MapKind, Program},
+    go::{self, Callers, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
         self,
         budget::{Seen, Spent},
         fatal::{self, Report},
         maps::{self, Summary},
+        nanoseconds,
     },
     plan::CpuShare,
 };
+use known::Known;
+use tell::Teller;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
 use watch::Watches;
 
@@ -67,6 +73,8 @@ pub struct Job {
     pub hold_on_fatal: Option<Duration>,
     /// Kinds of operations that are probed; all if empty.
     pub only: Vec<Kind>,
+    /// Whose work is shown.
+    pub callers: Callers,
     /// Maps that hardware watches: addresses, variables, types.
     pub watch_maps: Vec<String>,
     /// Output.
@@ -97,38 +105,86 @@ impl Kind {
 
 /// Runs the job to its end.
 pub async fn run(job: Job) -> Result<Ending> {
-    let mut run = Run::start(job)?;
-    let ending = run.events().await;
-    run.finish(ending)
+    let process = Pid::from_raw(job.pid as i32)
+        .and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok())
+        .ok_or(GoError::NoProcess(job.pid))?;
+    // SAFETY: it owns its descriptor, returns the same one each time, and is
+    // never taken out of the `AsyncFd`.
+    let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
+    let duration = job.duration;
+    let mut observed = Observed::start(job)?;
+    let deadline = duration.map(|duration| observed.start + duration);
+    let ending = events(&mut observed, &process, deadline).await;
+    observed.finish(ending)
 }
 
-struct Run {
+async fn events(
+    observed: &mut Observed,
+    process: &AsyncFd<OwnedFd>,
+    deadline: Option<Instant>,
+) -> Result<Ending> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        let ending = tokio::select! {
+            biased;
+            _ = interrupt.recv() => Ending::Signal("SIGINT"),
+            _ = terminate.recv() => Ending::Signal("SIGTERM"),
+            _ = hangup.recv() => Ending::Signal("SIGHUP"),
+            turn = observed.ready() => match observed.turn(turn?) {
+                Ok(()) => continue,
+                Err(error) => failed(error)?,
+            },
+            // Readable for good once it has ended.
+            ready = process.readable() => {
+                ready?.retain_ready();
+                Ending::TargetsGone
+            }
+            () = until(deadline) => Ending::Duration,
+        };
+        return Ok(ending);
+    }
+}
+
+/// What there is to do for a program that is observed.
+#[derive(Clone, Copy, Debug)]
+pub enum Turn {
+    /// It ended itself.
+    Fatals,
+    /// Events, perhaps.
+    Events,
+    /// Hits of watched maps.
+    Watches,
+    /// Something to tell of its being held.
+    Hold(&'static str),
+}
+
+/// A Go program whose maps are traced: what is attached to it, and what is known
+/// and concluded of it.
+pub struct Observed {
     tracer: MapTracer,
     /// What is concluded of each target.
     traces: Vec<Trace>,
-    process: AsyncFd<OwnedFd>,
+    /// What is known of each.
+    known: Vec<Known>,
+    teller: Teller,
     fatal_dir: Option<PathBuf>,
     hold: Option<Hold>,
     watches: Option<Watches>,
     format: Format,
     summary: Summary,
     start: Instant,
-    deadline: Option<Instant>,
 }
 
-impl Run {
-    fn start(job: Job) -> Result<Self> {
+impl Observed {
+    /// Puts the probes into it, or nothing.
+    pub fn start(job: Job) -> Result<Self> {
         let pid = job.pid;
-        let process = Pid::from_raw(pid as i32)
-            .and_then(|process| pidfd_open(process, PidfdFlags::empty()).ok())
-            .ok_or(GoError::NoProcess(pid))?;
         if let Some(directory) = &job.fatal_dir {
             std::fs::create_dir_all(directory)
                 .with_context(|| format!("cannot make {}", directory.display()))?;
         }
-        // SAFETY: it owns its descriptor, returns the same one each time, and is
-        // never taken out of the `AsyncFd`.
-        let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
         let version = job.program.version.as_ref().map(ToString::to_string);
         let summary = Summary::new(pid, job.program.image().name.clone(), version);
         let wanted = |event| {
@@ -148,69 +204,60 @@ impl Run {
             [] => None,
             maps => Some(Watches::start(maps, &mut tracer)?),
         };
-        let start = Instant::now();
         for target in tracer.targets() {
             announce(target);
         }
+        let known = |target| Known::new(target, job.callers.clone());
         Ok(Self {
             traces: traces(&tracer),
+            known: tracer.targets().iter().map(known).collect(),
+            teller: Teller::new(job.format, vec![pid]),
             tracer,
-            process,
             fatal_dir: job.fatal_dir,
             hold,
             watches,
             format: job.format,
             summary,
-            start,
-            deadline: job.duration.map(|duration| start + duration),
+            start: Instant::now(),
         })
     }
 
-    async fn events(&mut self) -> Result<Ending> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        loop {
-            let ending = tokio::select! {
-                biased;
-                _ = interrupt.recv() => Ending::Signal("SIGINT"),
-                _ = terminate.recv() => Ending::Signal("SIGTERM"),
-                _ = hangup.recv() => Ending::Signal("SIGHUP"),
-                ready = self.tracer.ready() => {
-                    let told = match ready? {
-                        Ready::Fatals => self.report(),
-                        Ready::Events => self.hear(),
-                    };
-                    match told {
-                        Ok(()) => continue,
-                        Err(error) => failed(error)?,
-                    }
-                }
-                // Readable for good once it has ended.
-                ready = self.process.readable() => {
-                    ready?.retain_ready();
-                    Ending::TargetsGone
-                }
-                news = held(&mut self.hold) => {
-                    eprintln!("injector: {}", news?);
-                    continue;
-                }
-                ready = watched(&mut self.watches) => {
-                    ready?;
-                    self.read_watches()?;
-                    continue;
-                }
-                () = until(self.deadline) => Ending::Duration,
-            };
-            return Ok(ending);
+    /// Waits until there is something to do.
+    pub async fn ready(&mut self) -> Result<Turn> {
+        tokio::select! {
+            biased;
+            ready = self.tracer.ready() => Ok(match ready? {
+                Ready::Fatals => Turn::Fatals,
+                Ready::Events => Turn::Events,
+            }),
+            news = held(&mut self.hold) => news.map(Turn::Hold),
+            ready = watched(&mut self.watches) => {
+                ready?;
+                Ok(Turn::Watches)
+            }
         }
     }
 
-    /// Takes in what has happened.
+    /// Does it.
+    pub fn turn(&mut self, turn: Turn) -> Result<()> {
+        match turn {
+            Turn::Fatals => self.report(),
+            Turn::Events => self.hear(),
+            Turn::Watches => self.read_watches(),
+            Turn::Hold(news) => {
+                eprintln!("injector: {news}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in what has happened, and finds out what that does not say.
     fn hear(&mut self) -> Result<()> {
         let Self {
-            tracer,
             traces,
+            known,
+            tracer,
+            teller,
             watches,
             ..
         } = self;
@@ -220,8 +267,12 @@ impl Run {
             {
                 watches.see(event, &target.loaded);
             }
-            feed(&mut traces[index], target, &news);
+            feed(&mut traces[index], &known[index], &news);
         })?;
+        for (known, trace) in known.iter_mut().zip(&mut *traces) {
+            known.look(trace);
+        }
+        teller.tell(traces, clock::monotonic_ns())?;
         if let Some(watches) = watches {
             watches.choose(tracer)?;
         }
@@ -239,6 +290,7 @@ impl Run {
     fn report(&mut self) -> Result<()> {
         let Self {
             tracer,
+            teller,
             fatal_dir,
             hold,
             format,
@@ -271,6 +323,7 @@ impl Run {
                 let path = fatal_file::write(directory, &name, |out| write(out, *format, &report))?;
                 eprintln!("injector: wrote {}", path.display());
             }
+            teller.clear();
             let mut out = stdout().lock();
             write(&mut out, *format, &report)?;
             Ok(out.flush()?)
@@ -278,18 +331,24 @@ impl Run {
     }
 
     /// Takes the probes away, reads what is left, and sums up.
-    fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
+    pub fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         let elapsed = self.start.elapsed();
-        let traces = &mut self.traces;
-        self.tracer.finish(|index, target, news| {
-            feed(&mut traces[index], target, &news);
-        })?;
+        let (traces, known) = (&mut self.traces, &self.known);
+        self.tracer
+            .finish(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
         let ending = ending?;
         if ending == Ending::OutputClosed {
             return Ok(ending);
         }
         if let Err(error) = self.report() {
             return failed(error);
+        }
+        for (known, trace) in self.known.iter_mut().zip(&mut self.traces) {
+            known.look_now(trace);
+        }
+        let told = self.teller.finish(&mut self.traces, clock::monotonic_ns());
+        if let Err(error) = told {
+            return closed(error);
         }
         self.summary.ended(elapsed, ending.to_string());
         for target in self.tracer.targets() {
@@ -304,6 +363,12 @@ impl Run {
             for (function, why) in &tracing.left_out {
                 self.summary.leave_out(function, why);
             }
+        }
+        for known in &self.known {
+            let (different, wrong) = known.stacks();
+            self.summary.stacks.different += different;
+            self.summary.stacks.wrong += wrong;
+            self.summary.no_names = known.lacks_names();
         }
         let watches = self.watches.take().map(|it| it.finish(&mut self.tracer));
         for watch in watches.transpose()?.unwrap_or_default() {
@@ -341,9 +406,9 @@ fn traces(tracer: &MapTracer) -> Vec<Trace> {
         .collect()
 }
 
-fn feed(trace: &mut Trace, target: &Traced, news: &News<'_>) {
+fn feed(trace: &mut Trace, known: &Known, news: &News<'_>) {
     match news {
-        News::Event(event) => trace.feed(event, &target.loaded),
+        News::Event(event) => trace.feed(event, known),
         News::Seen(slice) => {
             let kinds: Kinds = slice.kinds.iter().copied().collect();
             trace.window(slice.start_ns, slice.end_ns, kinds);
@@ -365,6 +430,9 @@ fn spent(spending: Spending) -> Spent {
         trap_single_stepped_ns: spending.traps.single_stepped_ns,
         own_ns: own,
         windows: spending.windows,
+        longest_attach_ns: nanoseconds(spending.longest_attach),
+        longest_detach_ns: nanoseconds(spending.longest_detach),
+        overlaps: spending.overlaps,
         seen: spending
             .seen
             .into_iter()

@@ -58,7 +58,9 @@ impl Teller {
         if self.format == Format::Json {
             return Ok(());
         }
-        if self.on_terminal && let [trace] = traces {
+        if self.on_terminal
+            && let [trace] = traces
+        {
             // A closed stderr is no reason to end a run.
             let _ = self.screen.draw(&mut stderr().lock(), trace);
         } else if now >= self.next_line {

@@ -4,8 +4,9 @@
 use std::{
     collections::VecDeque,
     io,
+    sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -26,7 +27,7 @@ use crate::{
         host::Host,
         tracer::{HoldMaps, Tracer},
         trap::Traps,
-        uprobes::Link,
+        uprobes::{Link, UprobeError},
     },
     stream::{Events, Ordered, SETTLED_NS},
 };
@@ -46,7 +47,7 @@ pub struct Traced {
     /// Its id.
     pub pid: u32,
     /// Its program, where the process has it.
-    pub loaded: Loaded,
+    pub loaded: Arc<Loaded>,
     /// Its probes.
     pub tracing: Tracing,
 }
@@ -97,6 +98,13 @@ pub struct Spending {
     pub traps: Traps,
     /// Windows that were opened.
     pub windows: u64,
+    /// The longest that it took to put probes in, and to take them away.
+    pub longest_attach: Duration,
+    /// The same.
+    pub longest_detach: Duration,
+    /// Operations that began while another goroutine was in one on the same map,
+    /// one of both a write.
+    pub overlaps: u64,
     /// Kinds of events, and in which share (0 to 1) of the time all of them were
     /// seen.
     pub seen: Vec<(Event, f64)>,
@@ -124,7 +132,10 @@ pub struct MapTracer {
     units: Vec<Unit>,
     attached: Vec<Attached>,
     /// Links are closed in threads of their own: that waits for the kernel.
-    closing: Vec<JoinHandle<()>>,
+    closing: Vec<JoinHandle<Duration>>,
+    longest_attach: Duration,
+    longest_detach: Duration,
+    overlaps: u64,
     used: Vec<Use>,
     governor: Governor,
     traps: Traps,
@@ -158,7 +169,7 @@ impl MapTracer {
             tracing.events.retain(|it| wanted(it.probe.event));
             first_site += tracing.sites();
             units.extend(units::of(index, &tracing));
-            let loaded = Loaded::new(program, pid)?;
+            let loaded = Arc::new(Loaded::new(program, pid)?);
             targets.push(Traced {
                 pid,
                 loaded,
@@ -190,6 +201,9 @@ impl MapTracer {
             fatal_links: Vec::new(),
             attached: Vec::new(),
             closing: Vec::new(),
+            longest_attach: Duration::ZERO,
+            longest_detach: Duration::ZERO,
+            overlaps: 0,
             used: vec![Use::default(); units.len()],
             governor: Governor::new(budget, units.iter().map(|unit| unit.rank), now),
             units,
@@ -297,6 +311,7 @@ impl MapTracer {
         }
         for event in self.ordered.until(until_ns) {
             let index = usize::from(event.target);
+            self.overlaps += u64::from(event.overlaps != 0);
             if let Some(target) = self.targets.get(index) {
                 each(index, target, News::Event(&event));
             }
@@ -318,9 +333,7 @@ impl MapTracer {
             self.close(index, now);
         }
         self.fatal_links.clear();
-        for closing in self.closing.drain(..) {
-            let _ = closing.join();
-        }
+        self.closed(|_| true);
         self.slices.extend(self.current.drain(..));
         while self.drain(EVENT_BATCH)? > 0 {}
         self.hand_out(u64::MAX, each);
@@ -331,7 +344,7 @@ impl MapTracer {
     fn look(&mut self) -> Result<()> {
         let now = clock::monotonic_ns();
         let gated = self.account(now)?;
-        self.closing.retain(|thread| !thread.is_finished());
+        self.closed(JoinHandle::is_finished);
         let is_closing = !self.closing.is_empty();
         self.governor.look(now, &self.used, gated, is_closing);
         self.kernel
@@ -351,17 +364,25 @@ impl MapTracer {
                 (Wanted::Steady, false),
                 (Wanted::Window, false),
             ] {
-                let opened = self.open(|unit| {
-                    wanted[unit] == kind && (self.units[unit].rank == Rank::Rare) == rare
-                })?;
+                let ranks: Vec<Rank> = self.units.iter().map(|unit| unit.rank).collect();
+                let opened =
+                    self.open(|unit| wanted[unit] == kind && (ranks[unit] == Rank::Rare) == rare)?;
                 self.attached.extend(opened);
             }
         }
         Ok(())
     }
 
+    /// Lets threads go that close links.
+    fn closed(&mut self, which: impl Fn(&JoinHandle<Duration>) -> bool) {
+        for thread in self.closing.extract_if(.., |thread| which(thread)) {
+            let took = thread.join().unwrap_or_default();
+            self.longest_detach = self.longest_detach.max(took);
+        }
+    }
+
     /// Attaches some units, but for those that are attached.
-    fn open(&self, which: impl Fn(usize) -> bool) -> Result<Option<Attached>> {
+    fn open(&mut self, which: impl Fn(usize) -> bool) -> Result<Option<Attached>> {
         let is_attached = |unit| self.attached.iter().any(|it| it.units.contains(&unit));
         let units: Vec<usize> = (0..self.units.len())
             .filter(|unit| which(*unit) && !is_attached(*unit))
@@ -375,7 +396,15 @@ impl MapTracer {
                 .collect();
             if !probes.is_empty() {
                 let (program, tracing) = (target.loaded.program(), &target.tracing);
-                links.push(self.kernel.attach(program, tracing, &probes)?);
+                let start = Instant::now();
+                match self.kernel.attach(program, tracing, &probes) {
+                    Ok(link) => links.push(link),
+                    // Whoever watches the process will hear of it.
+                    Err(UprobeError::Attach { source, .. })
+                        if source.raw_os_error() == Some(libc::ESRCH) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                self.longest_attach = self.longest_attach.max(start.elapsed());
             }
         }
         Ok((!links.is_empty()).then(|| Attached {
@@ -389,7 +418,11 @@ impl MapTracer {
         let attached = self.attached.swap_remove(index);
         debug_assert!(attached.since_ns <= now);
         for link in attached.links {
-            self.closing.push(thread::spawn(move || drop(link)));
+            self.closing.push(thread::spawn(move || {
+                let start = Instant::now();
+                drop(link);
+                start.elapsed()
+            }));
         }
     }
 
@@ -508,6 +541,9 @@ impl MapTracer {
             cost_ns: self.used.iter().map(|used| used.cost_ns).sum::<f64>() as u64,
             traps: self.traps,
             windows: self.governor.windows(),
+            longest_attach: self.longest_attach,
+            longest_detach: self.longest_detach,
+            overlaps: self.overlaps,
             seen: kinds
                 .into_iter()
                 .map(|kind| (kind, share(self.seen_ns[kind as usize])))

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use injector_ebpf::go::Event;
 
 use super::{
-    About, Claim, Class, Confidence, Figure, Finding, Party, Seen, Trace,
+    About, Claim, Class, Confidence, Figure, Finding, Parts, Party, Seen, Trace,
     lock::{Lock, LockKind},
     map::{Disturbed, Map},
     sync_map::SyncMap,
@@ -284,7 +284,7 @@ impl Trace {
                 let (role, stack, count) = match one.ops.writes() {
                     0 if one.ops.reads > 0 => ("reads", one.stacks.1, one.ops.reads),
                     0 => ("iterates", one.stacks.1, one.ops.iterations),
-                    writes => ("writes", one.stacks.0, writes),
+                    count => ("writes", one.stacks.0, count),
                 };
                 Party {
                     count,
@@ -391,6 +391,14 @@ impl Trace {
             figure("paused_ns", lock.paused_ns),
             figure("waits_during_gc", lock.during_gc),
         ];
+        if self.locks.blame.is_some() {
+            measured.extend([
+                figure("injected_ns", lock.blame.injected),
+                figure("sending_ns", lock.blame.sending),
+                figure("unexplained_ns", lock.blame.unexplained),
+                figure("chained_ns", lock.blame.chained),
+            ]);
+        }
         if waiting > 0 {
             measured.push(figure("still_waiting", u64::from(waiting)));
             measured.push(figure("still_waiting_max_ns", longest));
@@ -424,6 +432,7 @@ impl Trace {
         if lock.paused_ns > 0 {
             inferred.push("in the paused part of the waits no goroutine could run: that is not the lock's doing".to_owned());
         }
+        inferred.extend(blamed(&lock.blame));
         let mut parties = self.lock_parties(lock);
         parties.truncate(6);
         Some(Finding {
@@ -477,6 +486,10 @@ fn contention_remedy(lock: &Lock, maps: &[&Map]) -> &'static str {
         sum
     });
     let mean = blocked.1 / blocked.0.max(1);
+    let blame = &lock.blame;
+    if blame.injected + blame.sending > blame.unexplained {
+        return "do not send under the lock: take what is to be sent, unlock, then send";
+    }
     if lock.sync_map.is_some() {
         "a sync.Map that is written much: shards of maps with a lock each wait less"
     } else if mean >= LONG_NS && ops.steps > ops.reads + ops.writes() {
@@ -490,6 +503,29 @@ fn contention_remedy(lock: &Lock, maps: &[&Map]) -> &'static str {
     } else {
         "shards: several maps by a hash of the key, each with a lock of its own"
     }
+}
+
+/// What the waits were for, in words, if that is known.
+fn blamed(parts: &Parts) -> Option<String> {
+    let sends = parts.injected + parts.sending;
+    if sends == 0 {
+        return None;
+    }
+    let percent = |part: u64| (part as f64 * 100. / parts.whole() as f64).round();
+    let mut text = format!(
+        "{}% of the waiting is time that the holder was in a send: {}% in injected delays, {}% in \
+         sends themselves",
+        percent(sends),
+        percent(parts.injected),
+        percent(parts.sending)
+    );
+    if parts.chained > 0 {
+        text.push_str(&format!(
+            "; for {}% the holder waited itself for one that was",
+            percent(parts.chained)
+        ));
+    }
+    Some(text)
 }
 
 fn figure(name: &'static str, value: u64) -> Figure {

@@ -4,12 +4,13 @@
 //! (`LockSlow`), one that sleeps at its semaphore, and one that releases what
 //! others wait for. So a hold is seen from when somebody began to wait for it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use injector_ebpf::go::EventRecord;
 
 use super::{
     super::Times,
+    blame::{Blame, Parts, Span},
     gc::Gc,
     goroutine::{Goroutine, Held},
     map::Name,
@@ -24,6 +25,9 @@ const LOCKS: usize = 1024;
 const SEMAPHORES: usize = 4096;
 /// Places in the program where one lock is waited for, and where it is held.
 const PLACES: usize = 8;
+/// Releases of a lock that are remembered: of a wait with more of them, only the
+/// latest are laid to the holders.
+const RELEASES: usize = 64;
 /// Pairs of goroutines of which one waited for the other.
 const PAIRS: usize = 8192;
 
@@ -213,6 +217,10 @@ pub struct Lock {
     /// Since then somebody waits for the one who has it now.
     blocked_since_ns: u64,
     last: Option<Release>,
+    /// Who released it lately while others waited, and when.
+    releases: VecDeque<(u64, u64)>,
+    /// What its waits were for.
+    pub blame: Parts,
     last_ns: u64,
 }
 
@@ -238,6 +246,8 @@ impl Lock {
             begun: 0,
             blocked_since_ns: 0,
             last: None,
+            releases: VecDeque::new(),
+            blame: Parts::default(),
             last_ns: 0,
         }
     }
@@ -325,9 +335,11 @@ pub struct Locks {
     /// Those that were given up.
     pub summarised: Summarised,
     /// What is none.
-    pub no_locks: NoLocks,
+    pub others: NoLocks,
     /// Waits that ended and were not seen to begin.
     pub unmatched: u64,
+    /// What goroutines that send made others wait, if sends are told.
+    pub blame: Option<Blame>,
 }
 
 impl Locks {
@@ -339,7 +351,8 @@ impl Locks {
             semaphores: Table::new(SEMAPHORES),
             pairs: HashSet::with_capacity(PAIRS),
             summarised: Summarised::default(),
-            no_locks: NoLocks::default(),
+            others: NoLocks::default(),
+            blame: None,
             unmatched: 0,
         }
     }
@@ -357,11 +370,6 @@ impl Locks {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Lock)> {
         self.table.iter()
-    }
-
-    /// All of them, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Lock)> {
-        self.table.iter_mut()
     }
 
     /// Whether one of the two was seen to wait for the other.
@@ -528,10 +536,10 @@ impl Locks {
         let Some((address, side)) = wait.lock else {
             let ns = end_ns.map_or(0, |end| end - wait.start_ns);
             let waits = match wait.role {
-                Role::WaitGroup => &mut self.no_locks.wait_groups,
-                Role::File => &mut self.no_locks.files,
-                Role::Runtime => &mut self.no_locks.runtime,
-                _ => &mut self.no_locks.unknown,
+                Role::WaitGroup => &mut self.others.wait_groups,
+                Role::File => &mut self.others.files,
+                Role::Runtime => &mut self.others.runtime,
+                _ => &mut self.others.unknown,
             };
             waits.add(ns);
             return;
@@ -564,6 +572,14 @@ impl Locks {
             waiters.stack = wait.stack;
         }
         waiters.waits.add(ns);
+        if let Some(blame) = &mut self.blame {
+            let span = Span {
+                start: wait.start_ns,
+                end: end_ns,
+            };
+            let releases = lock.releases.iter().copied();
+            lock.blame.add(&blame.wait(id, span, releases));
+        }
     }
 
     /// A goroutine is forgotten, and with it its wait.
@@ -618,6 +634,12 @@ impl Locks {
         let lock = self.table.get_mut(address)?;
         if lock.open == 0 {
             return held;
+        }
+        if self.blame.is_some() {
+            if lock.releases.len() == RELEASES {
+                lock.releases.pop_front();
+            }
+            lock.releases.push_back((event.time_ns, id));
         }
         let same = lock.last.is_some_and(|last| {
             let again = how == How::Semaphore || lock.kind == LockKind::RwMutex;

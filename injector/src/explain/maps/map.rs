@@ -243,6 +243,10 @@ struct LastOp {
 
 /// What is known of a map.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "a map's type and a sync.Map are called so everywhere"
+)]
 pub struct Map {
     /// Address of its type, 0 when not known.
     pub map_type: u64,
@@ -591,12 +595,7 @@ impl Maps {
         }
     }
 
-    /// The map at an address.
-    pub fn get(&self, address: u64) -> Option<&Map> {
-        self.table.get(address)
-    }
-
-    /// The same, to change it.
+    /// That at an address, to change it.
     pub fn get_mut(&mut self, address: u64) -> Option<&mut Map> {
         self.table.get_mut(address)
     }

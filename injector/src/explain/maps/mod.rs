@@ -9,6 +9,7 @@
 //! known goroutines, maps, locks and stacks allocates nothing.
 
 mod ask;
+mod blame;
 mod conclude;
 mod fact;
 mod finding;
@@ -27,16 +28,24 @@ mod windows;
 
 use std::collections::HashMap;
 
-use injector_ebpf::go::{Event, EventRecord};
+use injector_ebpf::{
+    SendRecord,
+    go::{Event, EventRecord},
+};
 
 use crate::go::{MapKind, Offsets};
 
+pub use blame::{Blame, Parts};
 pub use fact::{Fact, Unknown};
 pub use finding::{About, Claim, Confidence, Figure, Finding, Party, Seen};
 pub use lock::{NoLocks, Waits};
 pub use map::{Class, Ops};
 pub use symbols::Symbols;
-pub use view::{Arrangement, Collections, GuardView, LockView, MapView, Place, SummedUp, SyncView};
+#[cfg(test)]
+pub use sync_map::SyncOps;
+pub use view::{Arrangement, Collections, LockView, MapView, SummedUp, SyncView};
+#[cfg(test)]
+pub use view::{GuardView, Place};
 pub use windows::Kinds;
 
 use gc::Gc;
@@ -44,8 +53,6 @@ use goroutine::{Goroutine, Held, Origins};
 use lock::{How, LockLayout, Locks};
 use map::{Around, Maps, Name, SameStruct};
 use symbols::Stacks;
-pub use sync_map::SyncOps;
-
 use sync_map::SyncMaps;
 use table::Table;
 use windows::Windows;
@@ -274,6 +281,24 @@ impl Trace {
                 under.certain += u64::from(held.certain && how == How::Writer);
             }
         }
+    }
+
+    /// Sends are told from now on, too, each before the events that came after its
+    /// end: waits are laid to what the holder did meanwhile.
+    pub fn expect_sends(&mut self) {
+        self.locks.blame = Some(Blame::default());
+    }
+
+    /// A goroutine of this program has sent.
+    pub fn send(&mut self, record: &SendRecord) {
+        if let Some(blame) = &mut self.locks.blame {
+            blame.send(record);
+        }
+    }
+
+    /// What sends have made goroutines wait, if sends are told.
+    pub fn blame(&self) -> Option<&Blame> {
+        self.locks.blame.as_ref()
     }
 
     /// A window is over, and its events were fed: from `start_ns` to `end_ns`

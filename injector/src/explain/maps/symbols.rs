@@ -192,7 +192,7 @@ impl Stacks {
 
 /// By the names of functions in sync/mutex.go, sync/rwmutex.go,
 /// sync/waitgroup.go, sync/runtime.go, internal/sync/mutex.go and
-/// internal/poll/fd_mutex.go, Go 1.19 to 1.27.
+/// `internal/poll/fd_mutex.go`, Go 1.19 to 1.27.
 fn role(function: &str) -> Option<Role> {
     Some(match function {
         "sync.(*RWMutex).RLock"

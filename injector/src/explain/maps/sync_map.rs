@@ -225,19 +225,9 @@ impl SyncMaps {
         }
     }
 
-    /// The `sync.Map` at an address.
-    pub fn get(&self, address: u64) -> Option<&SyncMap> {
-        self.table.get(address)
-    }
-
-    /// The same, to change it.
+    /// That at an address, to change it.
     pub fn get_mut(&mut self, address: u64) -> Option<&mut SyncMap> {
         self.table.get_mut(address)
-    }
-
-    /// All of them, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut SyncMap)> {
-        self.table.iter_mut()
     }
 
     /// All of them.

@@ -841,3 +841,47 @@ proptest! {
         }
     }
 }
+
+/// Hides the work of one function.
+struct Hiding;
+
+impl Symbols for Hiding {
+    fn frames(&self, stack: &[u64]) -> Vec<Frame> {
+        Names(FUNCTIONS).frames(stack)
+    }
+
+    fn shows(&self, function: &str) -> bool {
+        function != "main.walk"
+    }
+}
+
+#[test]
+fn what_only_hidden_functions_use_is_not_shown() {
+    let mut story = Story::new();
+    let mut feed = |id, kind, subject, stack: &[&str]| {
+        let event = story
+            .at(u64::from(kind as u8) * MS)
+            .event(id, kind, subject, stack);
+        story.trace.feed(&event, &Hiding);
+        (story.trace.maps(9), story.trace.sync_maps(9).len())
+    };
+    let (maps, _) = feed(1, Event::Assign, MAP, &["runtime.mapassign", "main.walk"]);
+    assert!(maps.is_empty());
+    // Then all that was done is told.
+    let (maps, _) = feed(2, Event::Access, MAP, &["runtime.mapaccess1", "main.get"]);
+    assert_eq!((maps[0].ops.assigns, maps[0].ops.reads), (1, 1));
+    let (_, sync_maps) = feed(
+        1,
+        Event::SyncMapStore,
+        SYNC,
+        &["sync.(*Map).Store", "main.walk"],
+    );
+    assert_eq!(sync_maps, 0);
+    let (_, sync_maps) = feed(
+        1,
+        Event::SyncMapStore,
+        SYNC,
+        &["sync.(*Map).Store", "main.put"],
+    );
+    assert_eq!(sync_maps, 1);
+}

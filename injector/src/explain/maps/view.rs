@@ -227,7 +227,7 @@ impl Trace {
             },
             None => String::new(),
         };
-        why += &if used.certain > 0 {
+        let how = if used.certain > 0 {
             format!("{} times used between Lock and Unlock", used.certain)
         } else if used.enclosed > 0 {
             format!(
@@ -239,6 +239,7 @@ impl Trace {
         } else {
             "not seen in use together".to_owned()
         };
+        why.push_str(&how);
         why
     }
 
@@ -616,7 +617,7 @@ impl Trace {
 
     /// Waits at semaphores that are no locks.
     pub fn no_locks(&self) -> NoLocks {
-        self.locks.no_locks
+        self.locks.others
     }
 
     /// What share of the time events of a kind were seen, from 0 to 1; of
@@ -631,8 +632,7 @@ impl Trace {
 }
 
 fn sum(all: impl IntoIterator<Item = Waits>) -> Waits {
-    all.into_iter()
-        .fold(Waits::default(), |sum, waits| sum.plus(waits))
+    all.into_iter().fold(Waits::default(), Waits::plus)
 }
 
 fn longest_first(mut parties: Vec<Party>) -> Vec<Party> {

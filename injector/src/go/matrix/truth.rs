@@ -205,6 +205,12 @@ fn goroutines_are_from_where_the_running_program_says() {
             frame.map(|frame| frame.function).unwrap_or_default()
         };
         assert_eq!(function(&[0, creator]), "main.truth", "{}", cell.name());
+        // Behind the call of newproc, which is not the function that was started.
+        let called = loaded.program().symbols().expect("functions");
+        let called = called.find(&["runtime.newproc"])["runtime.newproc"].address;
+        assert_eq!(loaded.wrong(&[loaded.placed(called), creator]), 0);
+        assert_eq!(loaded.wrong(&[start, creator]), 1);
+        assert_eq!(loaded.wrong(&[start, creator + 1, start]), 2);
         let started = function(&[start]);
         assert!(started.starts_with("main.truth.func"), "{started}");
     }

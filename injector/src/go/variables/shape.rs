@@ -201,7 +201,7 @@ impl<'a, 'b> Builder<'a, 'b> {
                 found.push(Member {
                     path,
                     offset,
-                    runtime_type: member.runtime_type,
+                    runtime_type: member.runtime,
                 });
             }
         }

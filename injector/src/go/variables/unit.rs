@@ -53,7 +53,7 @@ pub struct Type {
     /// Elements of an array.
     pub count: u64,
     /// Where its runtime type is in the type data, 0 when it has none.
-    pub runtime_type: u64,
+    pub runtime: u64,
     /// Fields of a struct: name, offset, type.
     pub members: Vec<(String, u64, u64)>,
 }
@@ -73,7 +73,7 @@ struct Said<'a> {
     kind: Option<u64>,
     of: Option<u64>,
     element: Option<u64>,
-    runtime_type: u64,
+    runtime: u64,
     offset: Option<u64>,
     count: Option<u64>,
 }
@@ -154,7 +154,7 @@ impl<'a> Types<'a> {
             size: said.size,
             of: said.element.or(said.of),
             count: 0,
-            runtime_type: said.runtime_type,
+            runtime: said.runtime,
             members: Vec::new(),
         };
         if abbreviation.has_children() && matches!(kind, Kind::Struct | Kind::Array) {
@@ -207,7 +207,7 @@ fn read<'a>(
             GO_ELEMENT => said.element = reference,
             GO_RUNTIME_TYPE => {
                 if let AttributeValue::Addr(at) = value {
-                    said.runtime_type = at;
+                    said.runtime = at;
                 }
             }
             _ => {}

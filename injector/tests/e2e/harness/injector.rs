@@ -38,8 +38,10 @@ pub struct Ended {
     pub sends: Vec<Send>,
     /// Its summary.
     pub summary: Option<Value>,
-    /// What it wrote about maps.
+    /// What it wrote about maps: fatal errors and the summary.
     pub maps: Vec<Value>,
+    /// What it concluded about maps: the report at the end.
+    pub conclusions: Vec<Value>,
     /// Its lines on stderr.
     pub stderr: String,
 }
@@ -162,12 +164,14 @@ impl Injector {
             reader.join().expect("its output");
         }
         let (sends, summary) = parse(&self.stdout);
-        let maps = about_maps(&self.stdout);
+        let maps = about_maps(&self.stdout, &["fatal", "watch", "maps_summary"]);
+        let conclusions = about_maps(&self.stdout, &["maps_report"]);
         Ended {
             code: status.code(),
             sends,
             summary,
             maps,
+            conclusions,
             stderr: text(&self.stderr),
         }
     }
@@ -240,14 +244,13 @@ fn collect(from: impl Read + std::marker::Send + 'static) -> (Lines, JoinHandle<
     (lines, reader)
 }
 
-fn about_maps(lines: &Lines) -> Vec<Value> {
+fn about_maps(lines: &Lines, kinds: &[&str]) -> Vec<Value> {
     let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-    let kinds = [
-        r#"{"type":"fatal""#,
-        r#"{"type":"watch""#,
-        r#"{"type":"maps_summary""#,
-    ];
-    let of_maps = |line: &&String| kinds.iter().any(|kind| line.starts_with(kind));
+    let starts: Vec<_> = kinds
+        .iter()
+        .map(|kind| format!(r#"{{"type":"{kind}""#))
+        .collect();
+    let of_maps = |line: &&String| starts.iter().any(|start| line.starts_with(start));
     let parsed = lines.iter().filter(of_maps);
     parsed
         .map(|line| serde_json::from_str(line).expect("an object as documented"))

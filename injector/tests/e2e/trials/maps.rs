@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{anywhere, needs, on_fast_hosts};
 use crate::harness::{
-    Host, Injector, Target, eventually,
+    Bpf, Host, Injector, Target, eventually,
     go::{self, Toolchain},
     programs::Scratch,
 };
@@ -76,6 +76,17 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         );
         let with = toolchain.clone();
         add("maps_is_killed_unharmed", Box::new(move || killed(&with)));
+        for (name, run) in [
+            ("maps_keeps_the_budget", governed as fn(&Toolchain)),
+            ("maps_sees_overlaps_and_makes_none_up", overlapping),
+        ] {
+            let with = toolchain.clone();
+            trials.push(on_fast_hosts(
+                host,
+                &format!("{name}[{version}]"),
+                move || run(&with),
+            ));
+        }
         trials.push(on_fast_hosts(
             host,
             &format!("maps_writes_fatal_files[{version}]"),
@@ -205,14 +216,71 @@ fn innocent(toolchain: &Toolchain) {
 
 fn killed(toolchain: &Toolchain) {
     let (mut target, _) = start(toolchain, "locked");
-    let injector = Injector::start_with(&format!("maps --pid {}", target.pid));
+    let before = Bpf::now();
+    // A window that stays open.
+    let injector = Injector::start_with(&format!("maps --pid {} --budget none", target.pid));
     target.go();
     std::thread::sleep(Duration::from_millis(300));
+    let probes = Bpf::since(&before);
+    assert!(probes.is_attached());
     injector.signal(Signal::SIGKILL);
     let ended = injector.finish();
     assert_eq!(ended.code, None);
+    assert!(eventually(Duration::from_secs(20), || probes.is_gone()));
     let seen = target.finish();
     assert!(seen["ok"].as_u64().is_some_and(|count| count > 0), "{seen}");
+}
+
+/// A program that does nothing else than map operations under a lock.
+fn governed(toolchain: &Toolchain) {
+    let (mut target, _) = start(toolchain, "locked 10");
+    let injector = Injector::start_with(&format!("maps --pid {} --output json", target.pid));
+    target.go();
+    let seen = target.finish();
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let summary = ended.maps.last().expect("a summary");
+    assert!(seen["ok"].as_u64().is_some_and(|count| count > 0), "{seen}");
+    let number = |name: &str| summary[name].as_f64().expect(name);
+    // Two seconds of budget can be spent at once, and what hits while probes are
+    // being taken away: on two CPUs, for some 50 ms each of them, once per debt.
+    let limit = 0.03 * (number("elapsed_ns") + 2e9) + 300e6;
+    assert!(number("cost_ns") <= limit, "over {limit}: {summary}");
+    assert!(number("windows") >= 1., "{summary}");
+    let share = |name: &str| {
+        let seen = summary["seen"].as_array().expect("shares");
+        let one = seen.iter().find(|one| one["operation"] == name);
+        one.and_then(|one| one["share"].as_f64()).expect(name)
+    };
+    for hot in ["assign", "access"] {
+        assert!(share(hot) > 0. && share(hot) < 0.5, "{hot}: {summary}");
+    }
+    // What is rare goes on being seen.
+    assert!(share("gc_start") > 0.5, "{summary}");
+}
+
+/// Two goroutines that lock are never seen in one map at once, and two that do
+/// not lock are, before the runtime notices.
+fn overlapping(toolchain: &Toolchain) {
+    let overlaps = |mode: &str| {
+        let (mut target, _) = start(toolchain, mode);
+        let injector = Injector::start_with(&format!(
+            "maps --pid {} --budget none --output json",
+            target.pid
+        ));
+        target.go();
+        await_end(&mut target);
+        let ended = injector.finish();
+        ended.expect_code(0);
+        let summary = ended.maps.last().expect("a summary").clone();
+        let count = |name: &str| summary[name].as_u64().expect(name);
+        (count("overlaps"), count("hits"))
+    };
+    let (none, hits) = overlaps("locked 10");
+    assert_eq!(none, 0, "of {hits} hits");
+    assert!(hits > 100_000, "only {hits} hits");
+    let seen = (0..PEACEFUL).any(|_| overlaps("writes").0 > 0);
+    assert!(seen, "no overlap in {PEACEFUL} runs");
 }
 
 fn fatal_file(toolchain: &Toolchain) {

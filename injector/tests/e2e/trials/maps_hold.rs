@@ -58,7 +58,7 @@ fn start(toolchain: &Toolchain) -> (Target, Injector) {
         &[("GOTRACEBACK", "none")],
     );
     let injector = Injector::start_with(&format!(
-        "maps --pid {} --output json --hold-on-fatal {}ms",
+        "maps --pid {} --budget none --output json --hold-on-fatal {}ms",
         target.pid,
         HOLD.as_millis()
     ));

@@ -12,7 +12,10 @@ mod go_doctor;
 mod guards;
 mod help;
 mod maps;
+mod maps_faults;
 mod maps_hold;
+mod maps_servers;
+mod maps_share;
 mod maps_watch;
 mod recording;
 mod returns;
@@ -49,6 +52,9 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         recording::trials(host),
         maps::trials(host),
         maps_hold::trials(host),
+        maps_faults::trials(host),
+        maps_servers::trials(host),
+        maps_share::trials(host),
         maps_watch::trials(host),
     ];
     let trials = trials.into_iter().flatten();

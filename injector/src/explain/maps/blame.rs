@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use injector_ebpf::{SendRecord, flags};
 
-use super::SendView;
+use super::super::SendView;
 
 /// Sends and waits that are kept of one goroutine. A hold with more of them
 /// loses the blame of its oldest.
@@ -45,26 +45,6 @@ impl Span {
     }
 }
 
-/// A goroutine of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Who {
-    /// The process.
-    pub pid: u32,
-    /// Number of the goroutine.
-    pub goroutine: u64,
-}
-
-/// A wait that is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
-    /// Who waited.
-    pub waiter: Who,
-    /// Number of the goroutine that released the lock, if that was seen.
-    pub holder: Option<u64>,
-    /// From when to when.
-    pub span: Span,
-}
-
 /// What a wait was for, in nanoseconds. The parts add up to the whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
@@ -100,15 +80,20 @@ enum Busy {
     Delayed,
     Sending,
     /// For a lock that this goroutine released.
-    Waiting(Option<u64>),
+    Waiting(u64),
 }
 
-/// What goroutines were busy with, and what that made others wait.
+/// What the goroutines of one program were busy with, and what that made others
+/// wait.
 #[derive(Debug, Default)]
 pub struct Blame {
-    goroutines: HashMap<Who, VecDeque<(Span, Busy)>>,
+    goroutines: HashMap<u64, VecDeque<(Span, Busy)>>,
     /// Goroutines that were forgotten because there were too many.
     pub forgotten: u64,
+    /// Delay that was injected into sends of goroutines, in nanoseconds.
+    pub injected_ns: u64,
+    /// What all waits were for.
+    pub waits: Parts,
 }
 
 impl Blame {
@@ -118,12 +103,9 @@ impl Blame {
         let (Some(goroutine), Some(start)) = (send.goroutine(), send.start()) else {
             return;
         };
-        let who = Who {
-            pid: record.tgid,
-            goroutine,
-        };
         let delay = send.delivered().unwrap_or(0);
         let natural = send.natural().unwrap_or(0);
+        self.injected_ns = self.injected_ns.saturating_add(delay);
         let (first, second) = if send.has(flags::AFTER) {
             ((natural, Busy::Sending), (delay, Busy::Delayed))
         } else {
@@ -142,33 +124,47 @@ impl Blame {
         ];
         for (span, busy) in spans {
             if !span.is_empty() {
-                self.keep(who, span, busy);
+                self.keep(goroutine, span, busy);
             }
         }
     }
 
-    /// A goroutine has waited. Everything that its holder did until then must
-    /// have been told.
-    pub fn wait(&mut self, wait: &Wait) -> Parts {
-        let parts = match wait.holder {
-            Some(goroutine) if goroutine != wait.waiter.goroutine => {
-                let holder = Who {
-                    pid: wait.waiter.pid,
-                    goroutine,
-                };
-                self.explain(holder, wait.span, DEPTH)
+    /// A goroutine has waited for a lock, which was released at these times by
+    /// these goroutines, in order: until then, each had it. Everything that they
+    /// did until then must have been told.
+    pub fn wait(
+        &mut self,
+        waiter: u64,
+        span: Span,
+        releases: impl Iterator<Item = (u64, u64)>,
+    ) -> Parts {
+        let mut parts = Parts::default();
+        let mut from = span.start;
+        for (time, holder) in releases {
+            let held = Span {
+                start: from,
+                end: time,
             }
-            _ => Parts {
-                unexplained: wait.span.length(),
-                ..Parts::default()
-            },
-        };
-        self.keep(wait.waiter, wait.span, Busy::Waiting(wait.holder));
+            .within(span);
+            if held.is_empty() {
+                continue;
+            }
+            from = held.end;
+            if holder == waiter {
+                parts.unexplained += held.length();
+            } else {
+                parts.add(&self.explain(holder, held, DEPTH));
+            }
+            self.keep(waiter, held, Busy::Waiting(holder));
+        }
+        // Nobody had it any more: until it ran.
+        parts.unexplained += span.end.saturating_sub(from);
+        self.waits.add(&parts);
         parts
     }
 
     /// What this goroutine was busy with in this time.
-    fn explain(&self, who: Who, span: Span, depth: u32) -> Parts {
+    fn explain(&self, who: u64, span: Span, depth: u32) -> Parts {
         let mut parts = Parts::default();
         let mut from = span.start;
         let kept = self.goroutines.get(&who).into_iter().flatten();
@@ -186,12 +182,8 @@ impl Blame {
             match busy {
                 Busy::Delayed => parts.injected += busy_span.length(),
                 Busy::Sending => parts.sending += busy_span.length(),
-                Busy::Waiting(Some(goroutine)) if depth > 0 && *goroutine != who.goroutine => {
-                    let holder = Who {
-                        goroutine: *goroutine,
-                        ..who
-                    };
-                    let mut inner = self.explain(holder, busy_span, depth - 1);
+                Busy::Waiting(holder) if depth > 0 && *holder != who => {
+                    let mut inner = self.explain(*holder, busy_span, depth - 1);
                     inner.chained = inner.injected + inner.sending;
                     parts.add(&inner);
                 }
@@ -202,7 +194,7 @@ impl Blame {
         parts
     }
 
-    fn keep(&mut self, who: Who, span: Span, busy: Busy) {
+    fn keep(&mut self, who: u64, span: Span, busy: Busy) {
         if self.goroutines.len() >= GOROUTINES && !self.goroutines.contains_key(&who) {
             self.forget();
         }
@@ -212,7 +204,10 @@ impl Blame {
         }
         // Rings are read one after the other, so a wait can come before a send
         // that was over earlier.
-        let later = kept.iter().rev().take_while(|(other, _)| other.start > span.start);
+        let later = kept
+            .iter()
+            .rev()
+            .take_while(|(other, _)| other.start > span.start);
         let place = kept.len() - later.count();
         kept.insert(place, (span, busy));
     }
@@ -235,25 +230,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::fixture::{delayed, send},
+        super::super::fixture::{delayed, send},
         *,
     };
-
-    const PID: u32 = 4242;
-
-    fn who(goroutine: u64) -> Who {
-        Who {
-            pid: PID,
-            goroutine,
-        }
-    }
 
     fn sent(goroutine: u64, start: u64, delay: u64, natural: u64) -> SendRecord {
         SendRecord {
             start_ns: start,
             natural_ns: natural,
             goroutine,
-            tgid: PID,
             ..if delay > 0 {
                 delayed(delay, delay, natural)
             } else {
@@ -262,12 +247,10 @@ mod tests {
         }
     }
 
-    fn waited(waiter: u64, holder: u64, start: u64, end: u64) -> Wait {
-        Wait {
-            waiter: who(waiter),
-            holder: (holder != 0).then_some(holder),
-            span: Span { start, end },
-        }
+    /// Waits from `start` until the holder releases at `end`.
+    fn wait(blame: &mut Blame, waiter: u64, holder: u64, start: u64, end: u64) -> Parts {
+        let releases = (holder != 0).then_some((end, holder));
+        blame.wait(waiter, Span { start, end }, releases.into_iter())
     }
 
     #[test]
@@ -275,7 +258,7 @@ mod tests {
         let mut blame = Blame::default();
         // Delayed from 1000 to 1500, sending until 1600; a wait from 1200 to 1700.
         blame.send(&sent(7, 1000, 500, 100));
-        let parts = blame.wait(&waited(8, 7, 1200, 1700));
+        let parts = wait(&mut blame, 8, 7, 1200, 1700);
         let expected = Parts {
             injected: 300,
             sending: 100,
@@ -283,6 +266,21 @@ mod tests {
             chained: 0,
         };
         assert_eq!(parts, expected);
+        assert_eq!((blame.injected_ns, blame.waits), (500, expected));
+    }
+
+    #[test]
+    fn each_holder_answers_for_its_own_time() {
+        let mut blame = Blame::default();
+        blame.send(&sent(1, 1000, 100, 0));
+        blame.send(&sent(2, 1100, 50, 0));
+        let releases = [(1100, 1), (1200, 2)];
+        let span = Span {
+            start: 1000,
+            end: 1300,
+        };
+        let parts = blame.wait(9, span, releases.into_iter());
+        assert_eq!((parts.injected, parts.unexplained), (150, 150));
     }
 
     #[test]
@@ -291,7 +289,7 @@ mod tests {
         let mut record = sent(7, 1000, 500, 100);
         record.flags |= flags::AFTER;
         blame.send(&record);
-        let parts = blame.wait(&waited(8, 7, 1000, 1100));
+        let parts = wait(&mut blame, 8, 7, 1000, 1100);
         assert_eq!((parts.sending, parts.injected), (100, 0));
     }
 
@@ -299,11 +297,8 @@ mod tests {
     fn others_are_not_to_blame() {
         let mut blame = Blame::default();
         blame.send(&sent(7, 1000, 500, 100));
-        let mut stranger = sent(9, 1000, 500, 100);
-        stranger.tgid = PID + 1;
-        blame.send(&stranger);
         for holder in [0, 9] {
-            let parts = blame.wait(&waited(8, holder, 1000, 1500));
+            let parts = wait(&mut blame, 8, holder, 1000, 1500);
             assert_eq!((parts.unexplained, parts.whole()), (500, 500));
         }
     }
@@ -312,9 +307,9 @@ mod tests {
     fn a_holder_that_waits_passes_the_blame_on() {
         let mut blame = Blame::default();
         blame.send(&sent(1, 1000, 400, 0));
-        let first = blame.wait(&waited(2, 1, 1100, 1400));
+        let first = wait(&mut blame, 2, 1, 1100, 1400);
         assert_eq!((first.injected, first.chained), (300, 0));
-        let second = blame.wait(&waited(3, 2, 1200, 1500));
+        let second = wait(&mut blame, 3, 2, 1200, 1500);
         let expected = Parts {
             injected: 200,
             sending: 0,
@@ -334,26 +329,29 @@ mod tests {
         assert!(blame.forgotten > 0);
         // The latest are still known.
         let last = GOROUTINES as u64;
-        let parts = blame.wait(&waited(u64::MAX, last, last * 10, last * 10 + 5));
+        let parts = wait(&mut blame, u64::MAX, last, last * 10, last * 10 + 5);
         assert_eq!(parts.injected, 5);
     }
 
     #[derive(Clone, Debug)]
     enum Step {
         Send(SendRecord),
-        Wait(Wait),
+        Wait(u64, Span, Vec<(u64, u64)>),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let time = 0..10_000u64;
         let send = (1..6u64, time.clone(), 0..500u64, 0..500u64);
-        let wait = (1..6u64, 0..6u64, time, 0..2_000u64);
+        let releases = prop::collection::vec((0..12_000u64, 0..6u64), 0..4);
+        let wait = (1..6u64, time, 0..2_000u64, releases);
         prop_oneof![
             send.prop_map(|(goroutine, start, delay, natural)| {
                 Step::Send(sent(goroutine, start, delay, natural))
             }),
-            wait.prop_map(|(waiter, holder, start, length)| {
-                Step::Wait(waited(waiter, holder, start, start + length))
+            wait.prop_map(|(waiter, start, length, mut releases)| {
+                releases.sort_unstable();
+                let end = start + length;
+                Step::Wait(waiter, Span { start, end }, releases)
             }),
         ]
     }
@@ -362,35 +360,34 @@ mod tests {
         #[test]
         fn parts_add_up_to_the_whole(steps in prop::collection::vec(step(), 0..60)) {
             let mut blame = Blame::default();
+            let mut sum = 0;
             for step in steps {
                 match step {
                     Step::Send(record) => blame.send(&record),
-                    Step::Wait(wait) => {
-                        let parts = blame.wait(&wait);
-                        prop_assert_eq!(parts.whole(), wait.span.length());
+                    Step::Wait(waiter, span, releases) => {
+                        let parts = blame.wait(waiter, span, releases.into_iter());
+                        prop_assert_eq!(parts.whole(), span.length());
                         prop_assert!(parts.chained <= parts.injected + parts.sending);
+                        sum += parts.whole();
                     }
                 }
             }
+            prop_assert_eq!(blame.waits.whole(), sum);
         }
 
         /// What is over before the wait is in it, in whatever order it is told.
         #[test]
         fn order_does_not_matter(
-            starts in prop::collection::vec(0..20u64, 1..10).prop_map(|starts| {
-                let set: std::collections::BTreeSet<u64> = starts.into_iter().collect();
-                set.into_iter().collect::<Vec<_>>()
-            }),
-            seed in any::<prop::sample::Index>(),
+            starts in prop::collection::btree_set(0..20u64, 1..10),
+            turn in any::<prop::sample::Index>(),
         ) {
             let sends: Vec<_> = starts.iter().map(|n| sent(7, n * 100, 30, 20)).collect();
             let mut turned = sends.clone();
-            turned.rotate_left(seed.index(sends.len()));
-            let wait = waited(8, 7, 50, 1_500);
+            turned.rotate_left(turn.index(sends.len()));
             let parts = |sends: &[SendRecord]| {
                 let mut blame = Blame::default();
                 sends.iter().for_each(|record| blame.send(record));
-                blame.wait(&wait)
+                wait(&mut blame, 8, 7, 50, 1_500)
             };
             prop_assert_eq!(parts(&sends), parts(&turned));
         }

@@ -1,0 +1,265 @@
+//! What `injector maps` concludes of Go programs that count by themselves what
+//! happens between their goroutines.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use super::needs;
+use crate::harness::{
+    Host, Injector, Target,
+    go::{self, Toolchain},
+};
+
+/// What two clocks that look at the same waits may differ by: the one of the
+/// program also sees how it is scheduled.
+const ALIKE: std::ops::RangeInclusive<f64> = 0.7..=1.3;
+
+pub fn trials(host: &'static Host) -> Vec<Trial> {
+    let mut toolchains = go::chosen();
+    if host.is_slow {
+        println!("skip maps_share: nothing in them depends on the kernel, and they are slow");
+        toolchains.clear();
+    }
+    let all: [(&str, fn(&Toolchain)); 8] = [
+        ("maps_says_who_waits_for_whom", slow),
+        ("maps_accuses_no_innocent", innocents),
+        ("maps_tells_shards_apart", shards),
+        ("maps_counts_what_a_range_may_miss", ranges),
+        ("maps_sees_risks_before_the_crash", unlocked),
+        ("maps_sees_growth_in_an_own_iteration", own),
+        ("maps_sees_writes_in_a_foreign_iteration", foreign),
+        ("maps_sees_collections", collections),
+    ];
+    toolchains
+        .into_iter()
+        .flat_map(|toolchain| {
+            all.map(|(name, run)| {
+                let toolchain = toolchain.clone();
+                needs(
+                    &format!("{name}[{}]", toolchain.version),
+                    host.has_uprobe_multi(),
+                    move || run(&toolchain),
+                )
+            })
+        })
+        .collect()
+}
+
+/// Runs a mode of the target with everything traced: the conclusions, fatal
+/// errors, and what the target counted if it came to its end.
+fn run(toolchain: &Toolchain, mode: &str) -> (Value, usize, Option<Value>) {
+    let mut target = Target::start(&toolchain.program("share"), mode);
+    let injector = Injector::start_with(&format!(
+        "maps --pid {} --budget none --output json",
+        target.pid
+    ));
+    target.go();
+    let truth = serde_json::from_str(&target.line()).ok();
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let (summary, fatals) = ended.maps.split_last().expect("a summary");
+    assert_eq!(summary["lost"], Value::Array(Vec::new()), "{summary}");
+    let [report] = &ended.conclusions[..] else {
+        panic!("not one report: {:?}", ended.conclusions);
+    };
+    (report.clone(), fatals.len(), truth)
+}
+
+/// The same of a mode that has no accident.
+fn peaceful(toolchain: &Toolchain, mode: &str) -> (Value, Value) {
+    let (report, fatals, truth) = run(toolchain, mode);
+    assert_eq!(fatals, 0, "{report}");
+    (report, truth.expect("what the target counted"))
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn findings<'a>(report: &'a Value, claim: &str) -> Vec<&'a Value> {
+    let all = list(report, "findings").iter();
+    all.filter(|finding| finding["claim"] == claim).collect()
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    let number = value[name].as_u64();
+    number.unwrap_or_else(|| panic!("{name} in {value}"))
+}
+
+fn measured(finding: &Value, name: &str) -> u64 {
+    let figures = list(finding, "measured");
+    let figure = figures.iter().find(|figure| figure["figure"] == name);
+    figure.map_or(0, |figure| number(figure, "value"))
+}
+
+/// Whether a function is on the stack of a party.
+fn through(party: &Value, function: &str) -> bool {
+    let stack = list(party, "stack");
+    stack.iter().any(|frame| frame["function"] == function)
+}
+
+#[track_caller]
+fn alike(seen: u64, counted: u64) {
+    let ratio = seen as f64 / counted as f64;
+    assert!(ALIKE.contains(&ratio), "seen {seen}, counted {counted}");
+}
+
+/// Nothing but waiting, and no risk of which it is sure.
+#[track_caller]
+fn no_accusation(report: &Value) {
+    for finding in list(report, "findings") {
+        let accused = finding["claim"] != "contention" && finding["confidence"] == "high";
+        assert!(!accused, "{finding}");
+    }
+}
+
+fn slow(toolchain: &Toolchain) {
+    let (report, truth) = peaceful(toolchain, "slow");
+    no_accusation(&report);
+    let [lock, ..] = list(&report, "locks") else {
+        panic!("no lock: {report}");
+    };
+    assert_eq!(lock["about"]["what"], "RWMutex", "{lock}");
+    alike(
+        number(&lock["waits"], "total_ns"),
+        number(&truth, "waited_ns"),
+    );
+    alike(
+        number(&lock["readers"], "total_ns"),
+        number(&truth, "waited_ns"),
+    );
+    let holder = &list(lock, "holders")[0];
+    assert!(through(holder, "main.(*cache).refresh"), "{holder}");
+    assert!(number(holder, "count") <= number(&truth, "holds"));
+    let waiter = &list(lock, "waiters")[0];
+    assert!(through(waiter, "main.(*cache).get"), "{waiter}");
+    let [finding] = findings(&report, "contention")[..] else {
+        panic!("not one contended lock: {report}");
+    };
+    let remedy = finding["remedy"].as_str().unwrap_or_default();
+    assert!(remedy.contains("slow"), "{finding}");
+    // The lock's writer is seen to lock, to write and to unlock.
+    let maps = list(&report, "maps").iter();
+    let guarded: Vec<_> = maps
+        .filter(|map| map["guard"]["lock"] == lock["about"]["address"])
+        .collect();
+    assert_eq!(guarded.len(), 1, "{report}");
+    assert_eq!(guarded[0]["guard"]["confidence"], "high", "{report}");
+}
+
+fn innocents(toolchain: &Toolchain) {
+    for mode in ["mutex", "handover", "slow"] {
+        let (report, _) = peaceful(toolchain, mode);
+        no_accusation(&report);
+        assert!(findings(&report, "overlap").is_empty(), "{report}");
+    }
+}
+
+fn shards(toolchain: &Toolchain) {
+    let (report, truth) = peaceful(toolchain, "shards");
+    no_accusation(&report);
+    let ways = list(&report, "arrangements").iter();
+    let ways: Vec<_> = ways
+        .filter(|way| way["name"] == "shards of RWMutex + map")
+        .collect();
+    let [shards] = ways[..] else {
+        panic!("no shards: {report}");
+    };
+    let counted = number(&truth, "shards");
+    assert_eq!(number(shards, "maps_count"), counted, "{report}");
+    assert_eq!(number(shards, "locks_count"), counted, "{report}");
+}
+
+fn ranges(toolchain: &Toolchain) {
+    let (report, truth) = peaceful(toolchain, "syncmap");
+    let [finding] = findings(&report, "range_missed")[..] else {
+        panic!("not one sync.Map: {report}");
+    };
+    assert_eq!(
+        measured(finding, "ranges"),
+        number(&truth, "ranges"),
+        "{finding}"
+    );
+    alike(
+        measured(finding, "ranges_disturbed"),
+        number(&truth, "disturbed"),
+    );
+    alike(measured(finding, "stores"), number(&truth, "stores"));
+    let parties = list(finding, "parties").iter();
+    let changes: Vec<_> = parties.filter(|it| it["role"] == "changes").collect();
+    assert!(
+        changes.iter().all(|it| through(it, "main.store")),
+        "{finding}"
+    );
+    // The maps inside of a sync.Map are no maps of the program.
+    for claim in ["overlap", "unordered", "write_during_iteration"] {
+        assert!(findings(&report, claim).is_empty(), "{report}");
+    }
+}
+
+fn unlocked(toolchain: &Toolchain) {
+    let (report, fatals, truth) = run(toolchain, "unlocked");
+    let found = [findings(&report, "unordered"), findings(&report, "overlap")].concat();
+    assert!(fatals > 0 || found.len() == 1, "{report}");
+    assert!(fatals > 0 || truth.is_some());
+    for finding in found {
+        let parties = list(finding, "parties");
+        let by = |function| parties.iter().any(|it| through(it, function));
+        assert!(by("main.scribble") && by("main.peek"), "{finding}");
+        let proven = finding["claim"] == "overlap";
+        assert_eq!(proven, finding["confidence"] == "high", "{finding}");
+    }
+}
+
+fn own(toolchain: &Toolchain) {
+    let (report, truth) = peaceful(toolchain, "own");
+    let found = findings(&report, "change_during_own_iteration");
+    assert!(!found.is_empty(), "{report}");
+    for finding in &found {
+        assert_eq!(finding["confidence"], "high", "{finding}");
+        assert!(
+            through(&list(finding, "parties")[1], "main.sprout"),
+            "{finding}"
+        );
+    }
+    // A map for each iteration; not all need be kept apart.
+    assert!(number(&report, "all_findings") <= number(&truth, "iterations"));
+    assert!(findings(&report, "unordered").is_empty(), "{report}");
+}
+
+fn foreign(toolchain: &Toolchain) {
+    let (report, truth) = peaceful(toolchain, "foreign");
+    let [finding] = findings(&report, "write_during_iteration")[..] else {
+        panic!("not one map: {report}");
+    };
+    // What orders them is not seen, so it is not sure.
+    assert_eq!(finding["confidence"], "medium", "{finding}");
+    assert_eq!(
+        measured(finding, "assigns"),
+        number(&truth, "changes"),
+        "{finding}"
+    );
+    assert_eq!(
+        measured(finding, "iterations"),
+        number(&truth, "iterations"),
+        "{finding}"
+    );
+    let parties = list(finding, "parties");
+    assert!(through(&parties[0], "main.visit"), "{finding}");
+    assert!(through(&parties[1], "main.change"), "{finding}");
+}
+
+fn collections(toolchain: &Toolchain) {
+    let (report, truth) = peaceful(toolchain, "gc");
+    no_accusation(&report);
+    alike(
+        number(&report["collections"], "count"),
+        number(&truth, "collections"),
+    );
+    // Each has two pauses.
+    let pauses = number(&report["pauses"], "count");
+    assert!(
+        pauses >= number(&report["collections"], "count"),
+        "{report}"
+    );
+}

@@ -1,0 +1,3 @@
+module injector.example/busy
+
+go 1.19

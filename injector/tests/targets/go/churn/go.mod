@@ -1,0 +1,3 @@
+module injector.example/churn
+
+go 1.19

@@ -1,0 +1,3 @@
+module injector.example/share
+
+go 1.19
