@@ -551,6 +551,10 @@ pub struct FatalRecord {
     pub maps: [FrozenMap; 1 + RECENT_MAPS],
 }
 
+#[allow(
+    clippy::large_stack_arrays,
+    reason = "a constant: the kernel side never has it on its stack"
+)]
 impl FatalRecord {
     /// Nothing is known.
     pub const EMPTY: Self = Self {
