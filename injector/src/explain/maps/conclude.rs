@@ -91,11 +91,13 @@ impl Trace {
     }
 
     fn seen(&self, classes: &[Class]) -> Vec<Seen> {
-        let seen = |class: &Class| Seen {
-            what: class.name(),
-            share: self.share(kind_of(*class)),
+        let seen = |class: &Class| {
+            Some(Seen {
+                what: class.name(),
+                share: self.share(kind_of(*class))?,
+            })
         };
-        classes.iter().map(seen).collect()
+        classes.iter().filter_map(seen).collect()
     }
 
     fn overlap(&self, address: u64, map: &Map) -> Option<Finding> {
@@ -354,12 +356,16 @@ impl Trace {
                  deleted"
                     .to_owned(),
             ],
-            seen: [Event::SyncMapStore, Event::SyncMapRange]
-                .map(|kind| Seen {
-                    what: kind.name(),
-                    share: self.share(kind),
-                })
-                .to_vec(),
+            seen: [
+                ("stores", Event::SyncMapStore),
+                ("ranges", Event::SyncMapRange),
+            ]
+            .into_iter()
+            .filter_map(|(what, kind)| {
+                let share = self.share(kind)?;
+                Some(Seen { what, share })
+            })
+            .collect(),
             remedy: "where a snapshot is needed, use a map with an RWMutex and copy it under the lock",
             parties,
             weight: map.ranges_disturbed.saturating_mul(1 << 10),

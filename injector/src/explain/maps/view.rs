@@ -545,7 +545,7 @@ impl Trace {
                 sum.locks.push(lock);
             }
         }
-        let share = self.share(Event::Access);
+        let share = self.share(Event::Access).unwrap_or(0.0);
         let arrangement = |name, maps, locks, ops, waits: Waits| Arrangement {
             name,
             maps,
@@ -621,13 +621,9 @@ impl Trace {
     }
 
     /// What share of the time events of a kind were seen, from 0 to 1; of
-    /// kinds that need windows.
-    pub fn share(&self, kind: Event) -> f64 {
-        let elapsed = self.latest_ns.saturating_sub(self.start_ns);
-        if elapsed == 0 {
-            return 0.0;
-        }
-        (self.windows.seen_ns(kind) as f64 / elapsed as f64).min(1.0)
+    /// kinds that need windows, and not before the first is over.
+    pub fn share(&self, kind: Event) -> Option<f64> {
+        self.windows.share(kind, self.start_ns)
     }
 }
 

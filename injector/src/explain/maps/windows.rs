@@ -57,8 +57,11 @@ impl Windows {
         }
     }
 
-    /// For how long this kind was seen, in nanoseconds.
-    pub fn seen_ns(&self, kind: Event) -> u64 {
-        self.seen_ns[kind as usize]
+    /// What share of the time since `start_ns` this kind was seen, as far as
+    /// that was told; nothing before the first window is over.
+    pub fn share(&self, kind: Event, start_ns: u64) -> Option<f64> {
+        let end_ns = self.end_ns.iter().copied().max().unwrap_or(0);
+        let elapsed = end_ns.checked_sub(start_ns).filter(|ns| *ns > 0)?;
+        Some((self.seen_ns[kind as usize] as f64 / elapsed as f64).min(1.0))
     }
 }

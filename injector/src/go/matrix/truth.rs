@@ -33,13 +33,10 @@ impl Running {
         let stdout = BufReader::new(child.stdout.as_mut().expect("its stdout"));
         let lines = stdout.lines().map(|line| line.expect("a line"));
         let fields = |line: String| line.split('\t').map(str::to_owned).collect();
-        Self {
-            lines: lines
-                .take_while(|line| line != "ready")
-                .map(fields)
-                .collect(),
-            child,
-        }
+        let lines = lines.take_while(|line| line != "ready").map(fields);
+        let lines: Vec<Vec<String>> = lines.collect();
+        assert!(lines.len() > 15, "{} tells {lines:?}", cell.name());
+        Self { child, lines }
     }
 
     fn of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a [String]> {

@@ -14,13 +14,16 @@ use crate::harness::{
 /// program also sees how it is scheduled.
 const ALIKE: std::ops::RangeInclusive<f64> = 0.7..=1.3;
 
+/// A trial with programs that a toolchain built.
+type Run = fn(&Toolchain);
+
 pub fn trials(host: &'static Host) -> Vec<Trial> {
     let mut toolchains = go::chosen();
     if host.is_slow {
         println!("skip maps_share: nothing in them depends on the kernel, and they are slow");
         toolchains.clear();
     }
-    let all: [(&str, fn(&Toolchain)); 8] = [
+    let all: [(&str, Run); 8] = [
         ("maps_says_who_waits_for_whom", slow),
         ("maps_accuses_no_innocent", innocents),
         ("maps_tells_shards_apart", shards),
@@ -234,16 +237,12 @@ fn foreign(toolchain: &Toolchain) {
     };
     // What orders them is not seen, so it is not sure.
     assert_eq!(finding["confidence"], "medium", "{finding}");
-    assert_eq!(
-        measured(finding, "assigns"),
-        number(&truth, "changes"),
-        "{finding}"
-    );
-    assert_eq!(
-        measured(finding, "iterations"),
-        number(&truth, "iterations"),
-        "{finding}"
-    );
+    // An iteration that a window ends in is not followed beyond.
+    for (seen, counted) in [("assigns", "changes"), ("iterations", "iterations")] {
+        let (seen, counted) = (measured(finding, seen), number(&truth, counted));
+        assert!(seen <= counted, "{finding}");
+        alike(seen, counted);
+    }
     let parties = list(finding, "parties");
     assert!(through(&parties[0], "main.visit"), "{finding}");
     assert!(through(&parties[1], "main.change"), "{finding}");

@@ -14,6 +14,7 @@ mod help;
 mod maps;
 mod maps_faults;
 mod maps_hold;
+mod maps_names;
 mod maps_servers;
 mod maps_share;
 mod maps_watch;
@@ -52,6 +53,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         recording::trials(host),
         maps::trials(host),
         maps_hold::trials(host),
+        maps_names::trials(host),
         maps_faults::trials(host),
         maps_servers::trials(host),
         maps_share::trials(host),

@@ -1,11 +1,13 @@
 // Busy uses maps in ways that are hard on a tracer, and counts what it does.
 //
-//	busy fixed|many|deep|exec N [--start-on-stdin]
+//	busy fixed|many|deep|exec|named N [--start-on-stdin]
 //
 //	fixed  assigns to a map N times and reads it N times
 //	many   does so in N goroutines at once, ten times each, under a lock
 //	deep   lets N goroutines, one after the other, recurse with a map operation
 //	       at each depth, so that their stacks grow in the midst of it
+//	named  lets four goroutines use, N times each, maps that have names: in
+//	       variables and in structs with a lock that they wait for
 //	exec   executes itself anew N times, with a map operation in between
 //
 // It prints "ready PID", begins after a line on stdin, and ends with a line of
@@ -95,6 +97,50 @@ func deep(n int) bool {
 	return right
 }
 
+type cache struct {
+	mu    sync.Mutex
+	hits  int
+	items map[string]int
+}
+
+type server struct {
+	name string
+	sync.RWMutex
+	sessions map[int]int
+}
+
+var (
+	store = &server{sessions: map[int]int{}}
+	table sync.Map
+)
+
+func named(n int) bool {
+	// No variable of a package leads to it.
+	hidden := &cache{items: map[string]int{}}
+	var running sync.WaitGroup
+	running.Add(4)
+	for g := 0; g < 4; g++ {
+		go func() {
+			defer running.Done()
+			for i := 0; i < n; i++ {
+				hidden.mu.Lock()
+				hidden.items["a"]++
+				time.Sleep(100 * time.Microsecond)
+				hidden.mu.Unlock()
+				store.Lock()
+				put(store.sessions, i%8, i)
+				time.Sleep(100 * time.Microsecond)
+				store.Unlock()
+				table.Store(i%8, i)
+				table.Range(func(_, _ interface{}) bool { return true })
+			}
+		}()
+	}
+	running.Wait()
+	done.assigns = 8 * n
+	return hidden.items["a"] == 4*n && len(store.sessions) == 8
+}
+
 func again(n int) bool {
 	fixed(16)
 	if n == 0 {
@@ -107,7 +153,7 @@ func again(n int) bool {
 	return false
 }
 
-var modes = map[string]func(int) bool{"fixed": fixed, "many": many, "deep": deep, "exec": again}
+var modes = map[string]func(int) bool{"fixed": fixed, "many": many, "deep": deep, "exec": again, "named": named}
 
 func main() {
 	run := modes[os.Args[1]]
