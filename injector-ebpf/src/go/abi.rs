@@ -34,7 +34,7 @@ pub const RECENT_MAPS: usize = 7;
 pub const STACK_BYTES: usize = 2048;
 /// Writes of any map of a program that are remembered in their order, a power
 /// of two.
-pub const RECENT_WRITES: usize = 64;
+pub const RECENT_WRITES: usize = 32;
 /// In place of an offset: it is not known where the field is.
 pub const NO_FIELD: u32 = u32::MAX;
 /// Maps that are watched by hardware: a thread has four registers for it on
@@ -551,6 +551,10 @@ pub struct FatalRecord {
     pub maps: [FrozenMap; 1 + RECENT_MAPS],
 }
 
+#[allow(
+    clippy::large_stack_arrays,
+    reason = "a constant: the kernel side never has it on its stack"
+)]
 impl FatalRecord {
     /// Nothing is known.
     pub const EMPTY: Self = Self {

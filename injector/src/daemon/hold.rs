@@ -22,7 +22,7 @@ use crate::{clock, kernel::tracer::HoldMaps, target::process::Process};
 
 /// Longer than anybody looks, and than anything that waits for the process
 /// should have to.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 /// How long the watchdog may take to start, in an emulated machine too.
 const START: Duration = Duration::from_secs(15);
 /// The watchdog's time to do it first.

@@ -47,6 +47,10 @@ pub struct Report {
 }
 
 #[derive(Debug, Serialize)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "fields have the names of the document"
+)]
 struct Quantiles {
     p50_ns: u64,
     p90_ns: u64,

@@ -85,10 +85,9 @@ impl<'a> Evidence<'a> {
                 break;
             }
             if evidence.function.is_none() {
-                let operations = functions.into_iter();
-                evidence.function = operations
-                    .filter_map(|name| go::operation(&name).map(|event| (name, event)))
-                    .next();
+                let mut operations = functions.into_iter();
+                evidence.function =
+                    operations.find_map(|name| go::operation(&name).map(|event| (name, event)));
             }
         }
         evidence
@@ -299,7 +298,7 @@ fn doubts(other: &Party, map_type: u64, next: Option<&Party>) -> Vec<&'static st
     doubts
 }
 
-/// The type of the keys that a function of runtime/map_fast*.go is for: by the
+/// The type of the keys that a function of `runtime/map_fast*.go` is for: by the
 /// end of its name. Functions for any type are used for all by reflection, so
 /// they tell nothing.
 fn keys(function: &str) -> Option<&'static str> {
