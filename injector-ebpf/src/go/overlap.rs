@@ -41,15 +41,19 @@ pub fn enter(event: &mut EventRecord, kind: Event) -> Marked {
     let me = event.goroutine_id & GOROUTINE | (kind as u64 + 1) << KIND_SHIFT;
     // SAFETY: a live map value.
     unsafe {
-        let (writer, reader) = (&raw mut (*marks).writer, &raw mut (*marks).reader);
-        let own = if writes { writer } else { reader };
+        let (writes_mark, reads_mark) = (&raw mut (*marks).writer, &raw mut (*marks).reader);
+        let own = if writes { writes_mark } else { reads_mark };
         let taken = compare_exchange(&raw mut (*own).goroutine, 0, me) != 0;
         if !taken {
             (&raw mut (*own).map).write_volatile(map);
         }
-        let mut other = if writes { other(reader, map, me) } else { 0 };
+        let mut other = if writes {
+            other(reads_mark, map, me)
+        } else {
+            0
+        };
         if other == 0 {
-            other = self::other(writer, map, me);
+            other = self::other(writes_mark, map, me);
         }
         if other != 0 {
             event.overlaps = other & GOROUTINE;

@@ -313,10 +313,10 @@ mod tests {
         let expected = "\
 watched map main.cache at 0xc0000123: 2 writes in 5 threads
 inside    p50 20us, p90 25us, p99 25us, longest 25us: each with the price of a hit, 15us, in it
-callers          1  main.at_27:31
-                 1  main.at_28:31
-by               1  goroutine 7
-                 1  goroutine 8
+callers   1 main.at_27:31
+          1 main.at_28:31
+by        1 goroutine 7
+          1 goroutine 8
 overlaps  1 times two goroutines were in operations on it at once: proven
           goroutine 7 was in assign
             runtime.mapassign  /src/main.go:31

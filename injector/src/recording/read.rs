@@ -111,19 +111,16 @@ impl Iterator for Reader<'_> {
             }
             let mut rest = &self.items[self.next..];
             let before = rest.len();
-            match Item::decode_length_delimited(&mut rest) {
-                Ok(item) => {
-                    self.next += before - rest.len();
-                    match item.content {
-                        Some(content) => return Some(content),
-                        None => self.damage.unknown_items += 1,
-                    }
+            if let Ok(item) = Item::decode_length_delimited(&mut rest) {
+                self.next += before - rest.len();
+                match item.content {
+                    Some(content) => return Some(content),
+                    None => self.damage.unknown_items += 1,
                 }
+            } else {
                 // The checksum was right, so a later version made it.
-                Err(_) => {
-                    self.damage.unknown_items += 1;
-                    self.next = self.items.len();
-                }
+                self.damage.unknown_items += 1;
+                self.next = self.items.len();
             }
         }
     }

@@ -166,8 +166,8 @@ impl MapTracer {
         for (pid, program) in programs {
             let index = targets.len();
             let mut tracing = Tracing::of(&program, pid, index as u16, first_site)?;
-            tracing.events.retain(|it| wanted(it.probe.event));
             first_site += tracing.sites();
+            tracing.events.retain(|it| wanted(it.probe.event));
             units.extend(units::of(index, &tracing));
             let loaded = Arc::new(Loaded::new(program, pid)?);
             targets.push(Traced {

@@ -386,7 +386,9 @@ mod tests {
             turned.rotate_left(turn.index(sends.len()));
             let parts = |sends: &[SendRecord]| {
                 let mut blame = Blame::default();
-                sends.iter().for_each(|record| blame.send(record));
+                for record in sends {
+                    blame.send(record);
+                }
                 wait(&mut blame, 8, 7, 50, 1_500)
             };
             prop_assert_eq!(parts(&sends), parts(&turned));

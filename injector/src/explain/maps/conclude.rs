@@ -1,6 +1,6 @@
 //! From what is known to findings.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::{cmp::Reverse, collections::HashMap, fmt::Write as _};
 
 use injector_ebpf::go::Event;
 
@@ -526,10 +526,11 @@ fn blamed(parts: &Parts) -> Option<String> {
         percent(parts.sending)
     );
     if parts.chained > 0 {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "; for {}% the holder waited itself for one that was",
             percent(parts.chained)
-        ));
+        );
     }
     Some(text)
 }
