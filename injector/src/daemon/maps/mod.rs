@@ -432,6 +432,9 @@ fn feed(trace: &mut Trace, known: &Known, news: &News<'_>) {
         News::Seen(slice) => {
             let kinds: Kinds = slice.kinds.iter().copied().collect();
             trace.window(slice.start_ns, slice.end_ns, kinds);
+            if slice.changes {
+                trace.gap();
+            }
         }
         News::Gap => trace.gap(),
     }

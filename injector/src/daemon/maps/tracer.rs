@@ -82,6 +82,8 @@ pub struct Slice {
     pub end_ns: u64,
     /// These kinds.
     pub kinds: Vec<Event>,
+    /// Afterwards, other kinds are seen, or nothing is.
+    pub changes: bool,
 }
 
 /// What the tracer was allowed, and what it took.
@@ -149,6 +151,18 @@ pub struct MapTracer {
     losses: u64,
     has_gap: bool,
     seen_ns: [u64; Event::ALL.len()],
+}
+
+/// Tells of the slices that ended before this time.
+fn tell(
+    slices: &mut VecDeque<Slice>,
+    targets: &[Traced],
+    until_ns: u64,
+    mut each: impl FnMut(usize, &Traced, News<'_>),
+) {
+    while let Some(slice) = slices.pop_front_if(|slice| slice.end_ns < until_ns) {
+        each(slice.target, &targets[slice.target], News::Seen(&slice));
+    }
 }
 
 impl MapTracer {
@@ -310,19 +324,15 @@ impl MapTracer {
             }
         }
         for event in self.ordered.until(until_ns) {
+            // What is seen changes between events, not after all of them.
+            tell(&mut self.slices, &self.targets, event.time_ns, &mut each);
             let index = usize::from(event.target);
             self.overlaps += u64::from(event.overlaps != 0);
             if let Some(target) = self.targets.get(index) {
                 each(index, target, News::Event(&event));
             }
         }
-        while let Some(slice) = self.slices.pop_front_if(|slice| slice.end_ns < until_ns) {
-            each(
-                slice.target,
-                &self.targets[slice.target],
-                News::Seen(&slice),
-            );
-        }
+        tell(&mut self.slices, &self.targets, until_ns, &mut each);
     }
 
     /// Takes all probes away and hands out what is left.
@@ -490,6 +500,7 @@ impl MapTracer {
             start_ns,
             end_ns,
             kinds,
+            changes: true,
         };
         match self.current.iter_mut().find(|it| it.target == target) {
             None => self.current.push(next),
@@ -498,7 +509,9 @@ impl MapTracer {
                 if current.kinds == next.kinds && length < LONGEST_SLICE_NS {
                     current.end_ns = end_ns;
                 } else {
-                    self.slices.push_back(std::mem::replace(current, next));
+                    let mut over = std::mem::replace(current, next);
+                    over.changes = over.kinds != current.kinds;
+                    self.slices.push_back(over);
                 }
             }
         }

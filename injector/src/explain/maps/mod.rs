@@ -302,15 +302,13 @@ impl Trace {
     }
 
     /// A window is over, and its events were fed: from `start_ns` to `end_ns`
-    /// these kinds were seen. Each change of what is probed ends a window.
-    /// Kinds that are always seen need none.
+    /// these kinds were seen. Kinds that are always seen need none.
     pub fn window(&mut self, start_ns: u64, end_ns: u64, kinds: Kinds) {
         self.windows.add(start_ns, end_ns, kinds);
         self.advance(end_ns);
-        self.gap();
     }
 
-    /// Events were not seen, or lost: what goes on is not known any more.
+    /// Other kinds of events are seen from now on, or some were lost: what goes on is not known any more.
     pub fn gap(&mut self) {
         self.maps.gap();
         self.sync_maps.gap();

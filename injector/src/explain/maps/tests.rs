@@ -514,6 +514,7 @@ fn a_new_loop_is_not_the_old_one() {
     // Nor is one whose beginning fell between two windows.
     story.iterates(1, Event::IterateNext);
     story.trace.window(0, 10 * MS, Kinds::default());
+    story.trace.gap();
     story.writes(2).iterates(1, Event::IterateNext).writes(2);
     story.iterates(1, Event::IterateNext);
     assert_eq!(

@@ -21,6 +21,7 @@ pub struct Send {
     pub verdict: String,
     pub guard: Option<String>,
     pub call_index: Option<u64>,
+    pub goroutine: Option<u64>,
     pub asked_ns: Option<u64>,
     pub delivered_ns: Option<u64>,
     pub natural_ns: Option<u64>,

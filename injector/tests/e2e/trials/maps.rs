@@ -75,6 +75,12 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
             Box::new(move || innocent(&with)),
         );
         let with = toolchain.clone();
+        trials.push(on_fast_hosts(
+            host,
+            &format!("maps_names_parties_within_the_budget[{version}]"),
+            move || within_budget(runs, &with),
+        ));
+        let with = toolchain.clone();
         add("maps_is_killed_unharmed", Box::new(move || killed(&with)));
         for (name, run) in [
             ("maps_keeps_the_budget", governed as fn(&Toolchain)),
@@ -185,6 +191,47 @@ fn parties(
         check_side(other, second);
     }
     true
+}
+
+/// With the budget that is usual, on a program that does 20,000 operations a second
+/// and comes to its accident when the probes have found their measure: never a wrong
+/// name, and hardly ever none.
+fn within_budget(runs: u32, toolchain: &Toolchain) {
+    let (mut named, mut all) = (0, 0);
+    for (mode, accident, _) in ACCIDENTS.iter().cycle().take(runs as usize) {
+        let (mut target, truth) = start(toolchain, &format!("{mode} 60 calm"));
+        let injector = Injector::start_with(&format!("maps --pid {} --output json", target.pid));
+        target.go();
+        await_end(&mut target);
+        let ended = injector.finish();
+        ended.expect_code(0);
+        let (summary, fatals) = ended.maps.split_last().expect("a summary");
+        assert!(!fatals.is_empty(), "{summary}");
+        for fatal in fatals {
+            assert_eq!(fatal["accident"], *accident, "{fatal}");
+            all += 1;
+            if !fatal["other"]["goroutine"].is_u64() {
+                println!("nobody was named: {fatal}");
+                continue;
+            }
+            named += 1;
+            // Fails for one that is none of the two.
+            role(&truth, &fatal["victim"]["goroutine"]);
+            let second = role(&truth, &fatal["other"]["goroutine"]);
+            assert_ne!(
+                fatal["victim"]["goroutine"], fatal["other"]["goroutine"],
+                "{fatal}"
+            );
+            let stack = fatal["other"]["stack"].as_array().expect("a stack");
+            let function = duties(second).0;
+            assert!(
+                stack.iter().any(|frame| frame["function"] == function),
+                "{fatal}"
+            );
+        }
+    }
+    println!("both named in {named} of {all}");
+    assert!(f64::from(named) >= 0.9 * f64::from(all), "{named} of {all}");
 }
 
 fn innocent(toolchain: &Toolchain) {

@@ -23,7 +23,7 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         println!("skip maps_share: nothing in them depends on the kernel, and they are slow");
         toolchains.clear();
     }
-    let all: [(&str, Run); 8] = [
+    let all: [(&str, Run); 9] = [
         ("maps_says_who_waits_for_whom", slow),
         ("maps_accuses_no_innocent", innocents),
         ("maps_tells_shards_apart", shards),
@@ -32,6 +32,7 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         ("maps_sees_growth_in_an_own_iteration", own),
         ("maps_sees_writes_in_a_foreign_iteration", foreign),
         ("maps_sees_collections", collections),
+        ("maps_blames_the_delayed_send", blamed),
     ];
     toolchains
         .into_iter()
@@ -261,4 +262,49 @@ fn collections(toolchain: &Toolchain) {
         pauses >= number(&report["collections"], "count"),
         "{report}"
     );
+}
+
+/// The join: delays that are injected into the sends of one goroutine are what
+/// others waited for.
+fn blamed(toolchain: &Toolchain) {
+    let mut target = Target::start(&toolchain.program("share"), "sender 3");
+    let injector = Injector::start(&format!(
+        "--pid {} --delay 20ms --probability 40% --seed 7 --maps --budget none",
+        target.pid
+    ));
+    target.go();
+    let truth: Value = serde_json::from_str(&target.line()).expect("what the target counted");
+    let ended = injector.finish();
+    ended.expect_code(0);
+    let delivered = ended.delivered().count() as u64;
+    assert!(delivered >= 20, "{delivered} delays");
+    let [report] = &ended.conclusions[..] else {
+        panic!("not one report: {:?}", ended.conclusions);
+    };
+    let sends = &report["sends"];
+    let (waited, injected) = (
+        number(sends, "waited_ns"),
+        number(sends, "waited_injected_ns"),
+    );
+    alike(waited, number(&truth, "waited_ns"));
+    assert!(injected as f64 >= 0.7 * waited as f64, "{report}");
+    let parts =
+        injected + number(sends, "waited_sending_ns") + number(sends, "waited_unexplained_ns");
+    assert_eq!(parts, waited, "{sends}");
+    // Nobody waited for the goroutine that sends without a lock, and three waited
+    // for the other.
+    let delays: u64 = ended.delivered().filter_map(|send| send.delivered_ns).sum();
+    assert_eq!(number(sends, "injected_ns"), delays, "{sends}");
+    let [finding] = findings(report, "contention")[..] else {
+        panic!("not one contended lock: {report}");
+    };
+    assert_eq!(measured(finding, "injected_ns"), injected, "{finding}");
+    let remedy = finding["remedy"].as_str().unwrap_or_default();
+    assert!(remedy.contains("do not send under the lock"), "{finding}");
+    let goroutines: std::collections::BTreeSet<_> = ended
+        .sends
+        .iter()
+        .filter_map(|send| send.goroutine)
+        .collect();
+    assert_eq!(goroutines.len(), 2, "{goroutines:?}");
 }

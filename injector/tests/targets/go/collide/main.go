@@ -1,13 +1,15 @@
 // Collide lets two goroutines use one map at once, until the runtime ends the
 // program, beside others that do everything right.
 //
-//	collide writes|read|iterate|locked [SECONDS] [--start-on-stdin]
+//	collide writes|read|iterate|locked [SECONDS] [calm] [--start-on-stdin]
 //
 // It prints "ready PID", then the ground truth as a line of JSON: which two
 // goroutines share the map and what each does with it, and which innocent ones
 // there are. It begins after a line on stdin. "locked" is the same with a lock;
 // it ends by itself after SECONDS (default 2) and prints how many operations
 // there were. The others give up after SECONDS (default 20) with exit code 3.
+// "calm" makes some 20,000 operations a second of all goroutines together, and lets
+// the two begin when the others have run for a while.
 package main
 
 import (
@@ -57,6 +59,16 @@ func goroutine() uint64 {
 	return number
 }
 
+// How long calm goroutines sleep after each operation, the innocent ones after
+// each round of six; and how long those are alone.
+const (
+	pause = 200 * time.Microsecond
+	round = 2 * time.Millisecond
+	alone = 5 * time.Second
+)
+
+var calm bool
+
 func guarded(operation func(int), index int) {
 	if locked {
 		lock.Lock()
@@ -102,6 +114,9 @@ var accidents = map[string][2]string{
 func collide(operation func(int)) {
 	for index := 0; atomic.LoadInt32(&stop) == 0; index++ {
 		guarded(operation, index)
+		if calm {
+			time.Sleep(pause)
+		}
 		if index%256 == 0 {
 			atomic.AddInt64(&done, 256)
 			runtime.Gosched()
@@ -122,7 +137,11 @@ func behave(own map[string]int, common map[string]int, guard *sync.RWMutex) {
 		guard.RLock()
 		_ = common[key]
 		guard.RUnlock()
-		time.Sleep(100 * time.Microsecond)
+		if calm {
+			time.Sleep(round)
+		} else {
+			time.Sleep(100 * time.Microsecond)
+		}
 	}
 }
 
@@ -142,6 +161,7 @@ func main() {
 			seconds = given
 		}
 	}
+	calm = len(os.Args) > 3 && os.Args[3] == "calm"
 	for index := 0; index < keys; index++ {
 		shared[index] = index
 	}
@@ -166,7 +186,12 @@ func main() {
 	}
 	for _, role := range pair {
 		operation := roles[role]
-		facts.Pair = append(facts.Pair, start(role, func() { collide(operation) }))
+		facts.Pair = append(facts.Pair, start(role, func() {
+			if calm {
+				time.Sleep(alone)
+			}
+			collide(operation)
+		}))
 	}
 	fmt.Println("ready", os.Getpid())
 	line, _ := json.Marshal(facts)

@@ -17,12 +17,16 @@
 //	foreign   a goroutine that lets another write in the midst of its iteration,
 //	          one after the other, so that nothing happens
 //	gc        a map with a Mutex, and garbage collections
+//	sender    a cache with an RWMutex, whose writer sends while it holds it, and a
+//	          goroutine that sends without any lock
 package main
 
 import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -355,7 +359,64 @@ func gc(group *group) map[string]int64 {
 
 var modes = map[string]func(*group) map[string]int64{
 	"slow": slow, "mutex": mutex, "shards": shards, "syncmap": syncmap, "handover": handover,
-	"unlocked": unlocked, "own": own, "foreign": foreign, "gc": gc,
+	"unlocked": unlocked, "own": own, "foreign": foreign, "gc": gc, "sender": sender,
+}
+
+// dial connects to a reader that throws everything away.
+func dial() net.Conn {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		connection, err := listener.Accept()
+		if err == nil {
+			io.Copy(io.Discard, connection)
+		}
+	}()
+	connection, err := net.Dial("tcp4", listener.Addr().String())
+	if err != nil {
+		panic(err)
+	}
+	return connection
+}
+
+//go:noinline
+func (c *cache) publish(to net.Conn, index int) {
+	c.mu.Lock()
+	c.items[names[index%keys]] = index
+	to.Write([]byte(names[index%keys]))
+	c.mu.Unlock()
+}
+
+func sender(group *group) map[string]int64 {
+	c := &cache{items: map[string]int{}}
+	var held, free int64
+	locked, alone := dial(), dial()
+	group.start(func() {
+		for index := 0; running(); index++ {
+			c.publish(locked, index)
+			held++
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	group.start(func() {
+		for index := 0; running(); index++ {
+			alone.Write([]byte(names[index%keys]))
+			free++
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	for reader := 0; reader < 3; reader++ {
+		group.start(func() {
+			for index := 0; running(); index++ {
+				c.get(index)
+				time.Sleep(500 * time.Microsecond)
+			}
+		})
+	}
+	group.wait()
+	return map[string]int64{"holds": held, "free_sends": free}
 }
 
 // group is of goroutines that run until time is up.
