@@ -75,13 +75,13 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
             Box::new(move || innocent(&with)),
         );
         let with = toolchain.clone();
+        add("maps_is_killed_unharmed", Box::new(move || killed(&with)));
+        let with = toolchain.clone();
         trials.push(on_fast_hosts(
             host,
             &format!("maps_names_parties_within_the_budget[{version}]"),
             move || within_budget(runs, &with),
         ));
-        let with = toolchain.clone();
-        add("maps_is_killed_unharmed", Box::new(move || killed(&with)));
         for (name, run) in [
             ("maps_keeps_the_budget", governed as fn(&Toolchain)),
             ("maps_sees_overlaps_and_makes_none_up", overlapping),
