@@ -187,7 +187,7 @@ fn page(summary: &Summary) -> String {
     );
     budget::text(&mut page, &summary.spent);
     for operation in &summary.operations {
-        let _ = writeln!(page, "  {:<14}{:>14}", operation.operation, operation.hits);
+        let _ = writeln!(page, "  {:<22}{:>12}", operation.operation, operation.hits);
     }
     if let Some(why) = summary.no_names {
         let _ = writeln!(
@@ -260,8 +260,8 @@ process 4242 (/srv/order-api, go1.27.3) traced for 2s: SIGINT
 1 fatal errors; 116 hits of 4 probes, 81.2us in their programs, without the traps
 cost: 1 % of one CPU of 3 % asked for (20ms of hits with 600ns a trap); injector itself took 5ms; 1 windows
 every operation was seen
-  assign                    15
-  access                   100
+  assign                          15
+  access                         100
 not seen: names of variables and fields: the program has no debugging information (DWARF); maps and locks are told apart by who uses them
 1 of 20 call stacks cannot be right
 not probed: runtime.mapclear: its first instruction cannot be probed
