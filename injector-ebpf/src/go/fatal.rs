@@ -2,8 +2,6 @@
 //! kernel: read from outside some microseconds later, goroutines that still run
 //! would have written over it.
 
-use core::arch::asm;
-
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{
@@ -21,7 +19,7 @@ use injector_ebpf::go::{
 use crate::{
     atomic,
     count::{count, hit},
-    goroutine::{self, Goroutine},
+    goroutine::{self, Goroutine, is_not_zero},
     maps::{
         EMPTY, FATALS, GOROUTINES, GoroutineKey, HOLD_ARMED, HOLD_BELL, HOLDS, MAPS, MapKey, RECENT,
     },
@@ -180,16 +178,6 @@ unsafe fn choose(maps: *mut FrozenMap, target: u16) {
             }
         }
     }
-}
-
-/// 1 for all but 0.
-#[inline(always)]
-fn is_not_zero(value: u64) -> u64 {
-    let mut negative = value.wrapping_neg();
-    // The compiler would make a branch of it.
-    // SAFETY: no instruction.
-    unsafe { asm!("/* {0} */", inout(reg) negative, options(pure, nomem, nostack)) };
-    (value | negative) >> 63
 }
 
 /// # Safety

@@ -1,5 +1,7 @@
 //! Who am I: the process and the goroutine that hit a probe.
 
+use core::arch::asm;
+
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use injector_ebpf::go::{Counter, Layout, NO_FIELD, Origin};
 
@@ -57,21 +59,30 @@ impl Goroutine {
 }
 
 /// Who made the goroutine whose `g` is at this address, if it is still this one.
+/// Without branches: it is asked for dozens of goroutines in one program, and the
+/// verifier would multiply them (Linux 6.12 gives up at a million instructions).
 #[inline(always)]
 pub fn origin(address: u64, id: u64, layout: &Layout) -> Origin {
-    let field = |offset: u32| -> u64 {
-        if offset == NO_FIELD {
-            return 0;
-        }
-        user::read(address + u64::from(offset)).unwrap_or(0)
+    let field = |offset: u32| {
+        let is_known = is_not_zero(u64::from(offset ^ NO_FIELD));
+        user::read_or_zero(address.wrapping_add(u64::from(offset))) & is_known.wrapping_neg()
     };
-    if id == 0 || field(layout.goroutine_id) != id {
-        return Origin::default();
-    }
+    let is_another = is_not_zero(field(layout.goroutine_id) ^ id);
+    let same = (is_not_zero(id) & (is_another ^ 1)).wrapping_neg();
     Origin {
-        goroutine_id: id,
-        parent: field(layout.goroutine_parent),
-        creator: field(layout.goroutine_creator),
-        start: field(layout.goroutine_start),
+        goroutine_id: id & same,
+        parent: field(layout.goroutine_parent) & same,
+        creator: field(layout.goroutine_creator) & same,
+        start: field(layout.goroutine_start) & same,
     }
+}
+
+/// 1 for all but 0, without a branch.
+#[inline(always)]
+pub fn is_not_zero(value: u64) -> u64 {
+    let mut negative = value.wrapping_neg();
+    // The compiler would make a branch of it.
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {0} */", inout(reg) negative, options(pure, nomem, nostack)) };
+    (value | negative) >> 63
 }

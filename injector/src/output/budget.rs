@@ -64,13 +64,15 @@ pub fn text(page: &mut String, spent: &Spent) {
         || "without a budget".to_owned(),
         |budget| format!("of {} % asked for", round(budget * 100.)),
     );
+    let traps = match spent.trap_ns {
+        0 => "without the traps, whose price is not known".to_owned(),
+        price => format!("with {} a trap", Time(price)),
+    };
     let _ = writeln!(
         page,
-        "cost: {} % of one CPU {budget} ({} of hits with {} a trap); injector itself took {}; {} \
-         windows",
+        "cost: {} % of one CPU {budget} ({} of hits {traps}); injector itself took {}; {} windows",
         round(spent.cost * 100.),
         Time(spent.cost_ns),
-        Time(spent.trap_ns),
         Time(spent.own_ns),
         spent.windows
     );

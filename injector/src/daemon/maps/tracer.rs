@@ -201,7 +201,19 @@ impl MapTracer {
                 AsyncFd::register_with_interest(events, Interest::READABLE)?,
             )
         };
-        let traps = kernel.measure_traps()?;
+        let traps = match (kernel.measure_traps(), budget) {
+            (Ok(traps), _) => traps,
+            (Err(error), Some(_)) => {
+                return Err(error.context(
+                    "the price of a hit cannot be measured, so no budget can be kept; --budget \
+                     none traces without one",
+                ));
+            }
+            (Err(error), None) => {
+                eprintln!("injector: {error:#}; what is told of the cost leaves traps out");
+                Traps::UNKNOWN
+            }
+        };
         let mut poll = interval(POLL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let now = clock::monotonic_ns();
