@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::needs;
+use super::{needs, on_fast_hosts};
 use crate::harness::{
     Host, Injector, Target, eventually,
     go::{self, Toolchain},
@@ -41,11 +41,14 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         let toolchain = toolchain.clone();
         needs(name, host.has_uprobe_multi(), move || run(&toolchain))
     };
+    let hung = toolchain.clone();
     vec![
         trial("hold_ends_by_itself", by_itself),
         trial("hold_ends_with_the_daemon", without_daemon),
         trial("hold_ends_with_the_watchdog", without_watchdog),
-        trial("hold_ends_when_the_daemon_hangs", hung_daemon),
+        on_fast_hosts(host, "hold_ends_when_the_daemon_hangs", move || {
+            hung_daemon(&hung)
+        }),
         trial("hold_is_refused_where_it_is_not_sure", refusals),
     ]
 }

@@ -41,7 +41,7 @@ fn watch(toolchain: &Toolchain, expression: &str) -> (Vec<Value>, u64, u64) {
     let writer = pair.iter().find(|party| party["role"] == "assign");
     let writer = writer.and_then(|it| it["goroutine"].as_u64());
     let injector = Injector::start_with(&format!(
-        "maps --pid {} --output json --watch-map {expression}",
+        "maps --pid {} --budget none --output json --watch-map {expression}",
         target.pid
     ));
     target.go();
@@ -102,7 +102,7 @@ fn map_type(toolchain: &Toolchain) {
 fn refusals(toolchain: &Toolchain) {
     let target = Target::start(&toolchain.program("collide"), "locked");
     let refused = |flags: &str, words: &str| {
-        let ended = Injector::run(&format!("maps --pid {} {flags}", target.pid));
+        let ended = Injector::run(&format!("maps --pid {} --budget none {flags}", target.pid));
         ended.expect_code(2);
         ended.expect_words(words);
     };
