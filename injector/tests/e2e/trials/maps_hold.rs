@@ -47,7 +47,7 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         trial("hold_ends_with_the_daemon", without_daemon),
         trial("hold_ends_with_the_watchdog", without_watchdog),
         on_fast_hosts(host, "hold_ends_when_the_daemon_hangs", move || {
-            hung_daemon(&hung)
+            hung_daemon(&hung);
         }),
         trial("hold_is_refused_where_it_is_not_sure", refusals),
     ]
