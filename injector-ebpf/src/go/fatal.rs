@@ -34,13 +34,25 @@ const SIGSTOP: u32 = 19;
 /// `runtime.fatal(s string)` or `runtime.throw(s string)`.
 #[uprobe]
 pub fn go_fatal(ctx: ProbeContext) -> u32 {
+    ends::<true>(&ctx)
+}
+
+/// The same for kernels whose verifier gives up on it (Linux 6.12): who made the
+/// goroutines that wrote the maps is not told.
+#[uprobe]
+pub fn go_fatal_lean(ctx: ProbeContext) -> u32 {
+    ends::<false>(&ctx)
+}
+
+#[inline(always)]
+fn ends<const ORIGINS: bool>(ctx: &ProbeContext) -> u32 {
     // SAFETY: helpers without preconditions, on the program's own context.
     let (start, cookie) = unsafe { (bpf_ktime_get_ns(), bpf_get_attach_cookie(ctx.as_ptr())) };
     let cookie = Cookie::decode(cookie);
     let Some(layout) = goroutine::layout(cookie.target) else {
         return 0;
     };
-    let registers = Registers::of(&ctx);
+    let registers = Registers::of(ctx);
     if cookie.repeats && registers.stack_grows() {
         return 0;
     }
@@ -57,7 +69,7 @@ pub fn go_fatal(ctx: ProbeContext) -> u32 {
     let record = entry.as_mut_ptr();
     // SAFETY: the reserved memory is of this size, and every byte is written.
     unsafe {
-        freeze(record, &registers, cookie, layout, &goroutine);
+        freeze::<ORIGINS>(record, &registers, cookie, layout, &goroutine);
         (*record).time_ns = start;
         (*record).flags |= held;
     }
@@ -98,7 +110,7 @@ fn hold(target: u16, now: u64) -> u8 {
 ///
 /// `record` can be written.
 #[inline(always)]
-unsafe fn freeze(
+unsafe fn freeze<const ORIGINS: bool>(
     record: *mut FatalRecord,
     registers: &Registers,
     cookie: Cookie,
@@ -124,7 +136,7 @@ unsafe fn freeze(
         }
         choose(maps, cookie.target);
         for index in 0..=RECENT_MAPS {
-            freeze_map(maps.add(index), goroutine.tgid, layout);
+            freeze_map::<ORIGINS>(maps.add(index), goroutine.tgid, layout);
         }
         // `g.stack.hi`, the second word of `g` in all versions (runtime/runtime2.go).
         let end: u64 = user::read(goroutine.address + 8).unwrap_or(0);
@@ -184,7 +196,7 @@ unsafe fn choose(maps: *mut FrozenMap, target: u16) {
 ///
 /// `map` can be written.
 #[inline(always)]
-unsafe fn freeze_map(map: *mut FrozenMap, tgid: u32, layout: &Layout) {
+unsafe fn freeze_map<const ORIGINS: bool>(map: *mut FrozenMap, tgid: u32, layout: &Layout) {
     // SAFETY: the caller's; sources are live map values; indices are below the
     // arrays' lengths.
     unsafe {
@@ -204,6 +216,9 @@ unsafe fn freeze_map(map: *mut FrozenMap, tgid: u32, layout: &Layout) {
             return;
         }
         (*map).flags |= frozen_flags::HISTORY;
+        if !ORIGINS {
+            return;
+        }
         for slot in 0..WRITERS {
             let turn = (&raw const (*map).history.turns)
                 .cast::<u64>()

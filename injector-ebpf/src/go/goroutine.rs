@@ -59,21 +59,22 @@ impl Goroutine {
 }
 
 /// Who made the goroutine whose `g` is at this address, if it is still this one.
-/// Without branches: it is asked for dozens of goroutines in one program, and the
-/// verifier would multiply them (Linux 6.12 gives up at a million instructions).
 #[inline(always)]
 pub fn origin(address: u64, id: u64, layout: &Layout) -> Origin {
-    let field = |offset: u32| {
-        let is_known = is_not_zero(u64::from(offset ^ NO_FIELD));
-        user::read_or_zero(address.wrapping_add(u64::from(offset))) & is_known.wrapping_neg()
+    let field = |offset: u32| -> u64 {
+        if offset == NO_FIELD {
+            return 0;
+        }
+        user::read(address + u64::from(offset)).unwrap_or(0)
     };
-    let is_another = is_not_zero(field(layout.goroutine_id) ^ id);
-    let same = (is_not_zero(id) & (is_another ^ 1)).wrapping_neg();
+    if id == 0 || field(layout.goroutine_id) != id {
+        return Origin::default();
+    }
     Origin {
-        goroutine_id: id & same,
-        parent: field(layout.goroutine_parent) & same,
-        creator: field(layout.goroutine_creator) & same,
-        start: field(layout.goroutine_start) & same,
+        goroutine_id: id,
+        parent: field(layout.goroutine_parent),
+        creator: field(layout.goroutine_creator),
+        start: field(layout.goroutine_start),
     }
 }
 

@@ -11,15 +11,6 @@ pub fn read<T>(address: u64) -> Option<T> {
     unsafe { bpf_probe_read_user(address as *const T) }.ok()
 }
 
-/// A word at an address; 0 when it cannot be read, which the helper itself sees to.
-#[inline(always)]
-pub fn read_or_zero(address: u64) -> u64 {
-    let mut word = 0u64;
-    // SAFETY: the helper accepts any address, and writes all of `word`.
-    unsafe { read_bytes((&raw mut word).cast(), 8, address as *const _) };
-    word
-}
-
 /// Fills `to` from an address; false, and zeroes, when it cannot be read.
 ///
 /// # Safety

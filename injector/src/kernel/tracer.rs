@@ -45,7 +45,9 @@ impl Tracer {
         let programs = Programs::of(OBJECT, &ebpf)?;
         Ok(Self {
             event: programs.load("go_event")?,
-            fatal: programs.load("go_fatal")?,
+            fatal: programs
+                .load("go_fatal")
+                .or_else(|_| programs.load("go_fatal_lean"))?,
             nothing: programs.load("go_nothing")?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
             sites: PerCpuArray::try_from(take(&mut ebpf, "SITES")?)?,

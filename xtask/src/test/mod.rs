@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(long, value_name = "RING", value_delimiter = ',')]
     ring: Vec<Ring>,
     /// Seconds that the end-to-end tests may take under one kernel
-    #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2400)]
     timeout: u64,
     /// Arguments for the test programs: which tests to run
     #[arg(last = true, value_name = "FILTER")]
