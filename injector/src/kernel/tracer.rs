@@ -19,6 +19,10 @@ use crate::go::{self, Attachment, Tracing};
 /// The object that build.rs has built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-go"));
 
+/// From this kernel on, the verifier accepts the whole program for fatal errors
+/// (6.12 gives up on it, 6.18 does not).
+const WHOLE_SINCE: (u32, u32) = (6, 18);
+
 /// The loaded programs with their maps.
 pub struct Tracer {
     pub(super) ebpf: Ebpf,
@@ -45,9 +49,11 @@ impl Tracer {
         let programs = Programs::of(OBJECT, &ebpf)?;
         Ok(Self {
             event: programs.load("go_event")?,
-            fatal: programs
-                .load("go_fatal")
-                .or_else(|_| programs.load("go_fatal_lean"))?,
+            fatal: programs.load(if host.version < WHOLE_SINCE {
+                "go_fatal_lean"
+            } else {
+                "go_fatal"
+            })?,
             nothing: programs.load("go_nothing")?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
             sites: PerCpuArray::try_from(take(&mut ebpf, "SITES")?)?,
