@@ -59,10 +59,12 @@ func goroutine() uint64 {
 	return number
 }
 
-// How long calm goroutines sleep after each operation, the innocent ones after
-// each round of six; and how long those are alone.
+// The two who are calm sleep after a burst of operations: single ones, between
+// timers that fire together, hardly ever meet. The innocent ones sleep after each
+// round of six, and are alone for a while.
 const (
-	pause = 200 * time.Microsecond
+	burst = 20
+	pause = 4 * time.Millisecond
 	round = 2 * time.Millisecond
 	alone = 5 * time.Second
 )
@@ -114,7 +116,7 @@ var accidents = map[string][2]string{
 func collide(operation func(int)) {
 	for index := 0; atomic.LoadInt32(&stop) == 0; index++ {
 		guarded(operation, index)
-		if calm {
+		if calm && index%burst == burst-1 {
 			time.Sleep(pause)
 		}
 		if index%256 == 0 {
