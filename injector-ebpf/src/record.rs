@@ -148,6 +148,15 @@ pub struct Endpoint {
     pub reserved: [u8; 6],
 }
 
+impl Endpoint {
+    /// It is not known.
+    pub const NOWHERE: Self = Self {
+        address: [0; ENDPOINT_LEN],
+        port: 0,
+        reserved: [0; 6],
+    };
+}
+
 /// One send, from the entry of the send path to its return.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +211,34 @@ pub struct SendRecord {
     /// whichever the hook uses, or the [`Operation`] for [`Hook::Lsm`]; 0 and
     /// without meaning for [`Hook::SockSendLength`].
     pub place: u8,
+}
+
+impl SendRecord {
+    /// Nothing is known.
+    pub const EMPTY: Self = Self {
+        start_ns: 0,
+        asked_ns: 0,
+        delivered_ns: 0,
+        natural_ns: 0,
+        bytes_asked: 0,
+        result: 0,
+        cgroup: 0,
+        call_index: 0,
+        thread_ordinal: 0,
+        goroutine: 0,
+        tgid: 0,
+        tid: 0,
+        local: Endpoint::NOWHERE,
+        peer: Endpoint::NOWHERE,
+        comm: [0; COMM_LEN],
+        flags: 0,
+        rule: 0,
+        verdict: Verdict::Unmatched as u8,
+        guard: Guard::None as u8,
+        hook: 0,
+        protocol: 0,
+        place: 0,
+    };
 }
 
 /// Return addresses that are kept of a send: enough to leave the standard

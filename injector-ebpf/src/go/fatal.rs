@@ -2,6 +2,8 @@
 //! kernel: read from outside some microseconds later, goroutines that still run
 //! would have written over it.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{
@@ -19,7 +21,7 @@ use injector_ebpf::go::{
 use crate::{
     atomic,
     count::{count, hit},
-    goroutine::{self, Goroutine, is_not_zero},
+    goroutine::{self, Goroutine},
     maps::{
         EMPTY, FATALS, GOROUTINES, GoroutineKey, HOLD_ARMED, HOLD_BELL, HOLDS, MAPS, MapKey, RECENT,
     },
@@ -190,6 +192,16 @@ unsafe fn choose(maps: *mut FrozenMap, target: u16) {
             }
         }
     }
+}
+
+/// 1 for all but 0.
+#[inline(always)]
+fn is_not_zero(value: u64) -> u64 {
+    let mut negative = value.wrapping_neg();
+    // The compiler would make a branch of it.
+    // SAFETY: no instruction.
+    unsafe { asm!("/* {0} */", inout(reg) negative, options(pure, nomem, nostack)) };
+    (value | negative) >> 63
 }
 
 /// # Safety

@@ -1,7 +1,5 @@
 //! Who am I: the process and the goroutine that hit a probe.
 
-use core::arch::asm;
-
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use injector_ebpf::go::{Counter, Layout, NO_FIELD, Origin};
 
@@ -76,14 +74,4 @@ pub fn origin(address: u64, id: u64, layout: &Layout) -> Origin {
         creator: field(layout.goroutine_creator),
         start: field(layout.goroutine_start),
     }
-}
-
-/// 1 for all but 0, without a branch.
-#[inline(always)]
-pub fn is_not_zero(value: u64) -> u64 {
-    let mut negative = value.wrapping_neg();
-    // The compiler would make a branch of it.
-    // SAFETY: no instruction.
-    unsafe { asm!("/* {0} */", inout(reg) negative, options(pure, nomem, nostack)) };
-    (value | negative) >> 63
 }

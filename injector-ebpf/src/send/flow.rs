@@ -6,8 +6,8 @@ use aya_ebpf::helpers::{
     generated::bpf_send_signal_thread,
 };
 use injector_ebpf::{
-    COMM_LEN, Control, Counter, ENDPOINT_LEN, Endpoint, Guard, Hook, InFlight, Mode, NO_DELAY,
-    Operation, OverAction, Protocol, Rule, SendRecord, Target, Verdict, decide, flags,
+    Control, Counter, Guard, Hook, InFlight, Mode, NO_DELAY, Operation, OverAction, Protocol, Rule,
+    SendRecord, Target, Verdict, decide, flags,
 };
 
 use super::{
@@ -468,30 +468,7 @@ fn count_guard(guard: Guard) {
 
 /// A new entry, in `.rodata`: it is too large for the stack of a program.
 static EMPTY: InFlight = InFlight {
-    record: SendRecord {
-        start_ns: 0,
-        asked_ns: 0,
-        delivered_ns: 0,
-        natural_ns: 0,
-        bytes_asked: 0,
-        result: 0,
-        cgroup: 0,
-        call_index: 0,
-        thread_ordinal: 0,
-        goroutine: 0,
-        tgid: 0,
-        tid: 0,
-        local: NOWHERE,
-        peer: NOWHERE,
-        comm: [0; COMM_LEN],
-        flags: 0,
-        rule: 0,
-        verdict: Verdict::Unmatched as u8,
-        guard: Guard::None as u8,
-        hook: 0,
-        protocol: 0,
-        place: 0,
-    },
+    record: SendRecord::EMPTY,
     sock: 0,
     acted_ns: 0,
     threshold_ns: u64::MAX,
@@ -500,10 +477,4 @@ static EMPTY: InFlight = InFlight {
     depth: 0,
     slot: 0,
     waits_at_return: 0,
-};
-
-const NOWHERE: Endpoint = Endpoint {
-    address: [0; ENDPOINT_LEN],
-    port: 0,
-    reserved: [0; 6],
 };

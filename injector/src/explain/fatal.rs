@@ -8,8 +8,8 @@ use injector_ebpf::go::{
     WRITERS, fatal_flags, frozen_flags,
 };
 
-pub use self::evidence::Confidence;
 use self::evidence::{Evidence, Suspect};
+use super::Confidence;
 use crate::go::{Frame, WritingBit};
 
 /// Frames of a stack: an instruction, then return addresses, innermost first.

@@ -1,6 +1,7 @@
 //! From records to conclusions. Nothing here touches a file, a clock or the
 //! kernel, so everything runs in host tests on recorded events.
 
+mod confidence;
 pub mod fatal;
 pub mod map_header;
 pub mod maps;
@@ -13,6 +14,7 @@ pub mod watch;
 #[cfg(test)]
 pub mod fixture;
 
+pub use confidence::Confidence;
 pub use send::{Address, Lossy, SendView};
 pub use summary::{Summary, Tally};
 pub use times::Times;

@@ -10,6 +10,7 @@ use injector_ebpf::go::{Event, FatalRecord};
 use serde::Serialize;
 
 use super::{
+    json_line,
     text::{Clean, wrap},
     units::Time,
 };
@@ -364,8 +365,7 @@ fn fields(values: Vec<map_header::Value>) -> Vec<Field> {
 
 /// Writes one JSON object in a line.
 pub fn json(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, report)?;
-    out.write_all(b"\n")
+    json_line(out, report)
 }
 
 /// Writes it for people.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     budget::{self, Spent},
-    nanoseconds,
+    json_line, nanoseconds,
     text::Clean,
     units::Time,
 };
@@ -157,8 +157,7 @@ impl Summary {
 
 /// Writes one JSON object in a line.
 pub fn json(out: &mut dyn Write, summary: &Summary) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, summary)?;
-    out.write_all(b"\n")
+    json_line(out, summary)
 }
 
 /// Writes it for people.

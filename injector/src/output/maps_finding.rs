@@ -9,6 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    json_line,
     text::{Clean, wrap},
     units::Time,
 };
@@ -152,8 +153,7 @@ impl<'a> Conclusion<'a> {
 
 /// Writes one JSON object in a line.
 pub fn json(out: &mut dyn Write, pid: u32, finding: &Finding) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, &Conclusion::new(pid, finding))?;
-    out.write_all(b"\n")
+    json_line(out, &Conclusion::new(pid, finding))
 }
 
 /// Writes it for people.

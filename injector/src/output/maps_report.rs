@@ -10,6 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    json_line,
     maps_finding::{self, Conclusion, Frame, Side, Subject},
     maps_table,
     text::wrap,
@@ -93,8 +94,7 @@ pub fn text(out: &mut dyn Write, trace: &Trace) -> io::Result<()> {
 /// Writes one JSON object in a line.
 pub fn json(out: &mut dyn Write, pid: u32, trace: &Trace) -> io::Result<()> {
     let known = Known::of(trace, JSON_ROWS);
-    serde_json::to_writer(&mut *out, &Report::new(pid, &known))?;
-    out.write_all(b"\n")
+    json_line(out, &Report::new(pid, &known))
 }
 
 fn page(known: &Known) -> String {

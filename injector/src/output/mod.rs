@@ -28,9 +28,13 @@ mod fixture;
 #[cfg(test)]
 mod maps_fixture;
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use injector_ebpf::Mode;
+use serde::Serialize;
 
 /// What the caller knows of a run and records do not tell.
 #[derive(Clone, Debug)]
@@ -69,6 +73,13 @@ pub fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
+/// Writes one JSON object in a line.
+fn json_line(out: &mut dyn Write, object: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, object)?;
+    out.write_all(b"\n")
+}
+
+/// In nanoseconds, or the most that fit.
 pub fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

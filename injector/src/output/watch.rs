@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{
     fatal::{Frame, frames, label, place},
+    json_line,
     units::Time,
 };
 use crate::explain::watch::{Names, Share, Side, Watched};
@@ -180,8 +181,7 @@ impl Report {
 
 /// Writes one JSON object in a line.
 pub fn json(out: &mut dyn Write, report: &Report) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, report)?;
-    out.write_all(b"\n")
+    json_line(out, report)
 }
 
 /// Writes it for people.

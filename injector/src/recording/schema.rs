@@ -2,7 +2,7 @@
 //! and old files still be read, and other tools can be taught to read them. A tag
 //! is never used again for something else.
 
-use injector_ebpf::{COMM_LEN, ENDPOINT_LEN, Endpoint, SEND_FRAMES, SendRecord, SendStack};
+use injector_ebpf::{Endpoint, SEND_FRAMES, SendRecord, SendStack};
 use prost::{Message, Oneof};
 
 /// One thing that is recorded.
@@ -129,9 +129,8 @@ impl From<&Endpoint> for Peer {
 impl From<&Peer> for Endpoint {
     fn from(peer: &Peer) -> Self {
         let mut end = Self {
-            address: [0; ENDPOINT_LEN],
             port: peer.port as u16,
-            reserved: [0; 6],
+            ..Self::NOWHERE
         };
         fill(&mut end.address, &peer.address);
         end
@@ -235,28 +234,9 @@ impl From<&Send> for SendRecord {
     fn from(send: &Send) -> Self {
         let end = |peer: &Option<Peer>| Endpoint::from(&peer.clone().unwrap_or_default());
         let mut record = Self {
-            start_ns: 0,
-            asked_ns: 0,
-            delivered_ns: 0,
-            natural_ns: 0,
-            bytes_asked: 0,
-            result: 0,
-            cgroup: 0,
-            call_index: 0,
-            thread_ordinal: 0,
-            goroutine: 0,
-            tgid: 0,
-            tid: 0,
             local: end(&send.local),
             peer: end(&send.peer),
-            comm: [0; COMM_LEN],
-            flags: 0,
-            rule: 0,
-            verdict: 0,
-            guard: 0,
-            hook: 0,
-            protocol: 0,
-            place: 0,
+            ..Self::EMPTY
         };
         copy_send!(send, record);
         fill(&mut record.comm, &send.comm);

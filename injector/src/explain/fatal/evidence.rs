@@ -4,34 +4,12 @@
 
 use injector_ebpf::go::{Event, FatalRecord, FrozenMap, fatal_flags, frozen_flags};
 
-use super::{Accident, Found, LONGEST_WRITE_NS, Names, Party, writers};
+use super::{Accident, Confidence, Found, LONGEST_WRITE_NS, Names, Party, writers};
 use crate::go::{self, WritingBit};
 
 /// An operation that fails does so within microseconds, or when its thread gets
 /// its CPU back. One that is older may be another, of the same place.
 const LONGEST_FOUND_NS: u64 = 1_000_000;
-
-/// How sure a conclusion is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Confidence {
-    /// It is the best guess.
-    Low,
-    /// Something speaks for it, and something else could be true.
-    Medium,
-    /// Measured, or nothing else is likely.
-    High,
-}
-
-impl Confidence {
-    /// The name that output uses.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-        }
-    }
-}
 
 /// The other party and its map.
 pub struct Suspect<'a> {

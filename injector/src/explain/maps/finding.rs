@@ -1,5 +1,6 @@
 //! A conclusion with its evidence.
 
+use super::super::Confidence;
 use crate::go::Frame;
 
 /// What was concluded.
@@ -31,28 +32,6 @@ impl Claim {
             Self::ChangeDuringOwnIteration => "change_during_own_iteration",
             Self::RangeMissed => "range_missed",
             Self::Contention => "contention",
-        }
-    }
-}
-
-/// How sure it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Confidence {
-    /// It may well be otherwise.
-    Low,
-    /// It is more likely than not.
-    Medium,
-    /// It was seen.
-    High,
-}
-
-impl Confidence {
-    /// The name that output uses.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
         }
     }
 }

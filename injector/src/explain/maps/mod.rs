@@ -35,9 +35,10 @@ use injector_ebpf::{
 
 use crate::go::{MapKind, Offsets};
 
+pub use super::Confidence;
 pub use blame::{Blame, Parts};
 pub use fact::{Fact, Unknown};
-pub use finding::{About, Claim, Confidence, Figure, Finding, Party, Seen};
+pub use finding::{About, Claim, Figure, Finding, Party, Seen};
 pub use lock::{NoLocks, Waits};
 pub use map::{Class, Ops};
 pub use symbols::Symbols;

@@ -13,45 +13,28 @@ use std::{
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use super::needs;
+use super::each_toolchain;
 use crate::harness::{
     Ended, Host, Injector, Target,
-    go::{self, Toolchain},
+    go::Toolchain,
     process,
     programs::{self, Scratch},
 };
 
-/// A trial with programs of one toolchain.
-type Run = fn(&Toolchain);
-
 pub fn trials(host: &'static Host) -> Vec<Trial> {
-    let mut toolchains = go::chosen();
-    if host.is_slow {
-        println!("skip maps_faults: nothing in them depends on the kernel, and they are slow");
-        toolchains.clear();
-    }
-    let all: [(&str, Run); 7] = [
-        ("maps_sees_each_operation_once", each_once),
-        ("maps_follows_ten_thousand_goroutines", many),
-        ("maps_survives_growing_stacks", deep),
-        ("maps_survives_ends_while_it_attaches", ends),
-        ("maps_survives_exec", exec),
-        ("maps_reads_the_image_that_runs", replaced),
-        ("maps_sees_into_containers", container),
-    ];
-    toolchains
-        .into_iter()
-        .flat_map(|toolchain| {
-            all.map(|(name, run)| {
-                let toolchain = toolchain.clone();
-                needs(
-                    &format!("{name}[{}]", toolchain.version),
-                    host.has_uprobe_multi(),
-                    move || run(&toolchain),
-                )
-            })
-        })
-        .collect()
+    each_toolchain(
+        host,
+        "maps_faults",
+        [
+            ("maps_sees_each_operation_once", each_once),
+            ("maps_follows_ten_thousand_goroutines", many),
+            ("maps_survives_growing_stacks", deep),
+            ("maps_survives_ends_while_it_attaches", ends),
+            ("maps_survives_exec", exec),
+            ("maps_reads_the_image_that_runs", replaced),
+            ("maps_sees_into_containers", container),
+        ],
+    )
 }
 
 fn start(toolchain: &Toolchain, arguments: &str) -> Target {

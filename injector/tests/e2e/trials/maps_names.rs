@@ -5,41 +5,22 @@ use std::process::Command;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use super::needs;
+use super::each_toolchain;
 use crate::harness::{
     Ended, Host, Injector, Target,
-    go::{self, Toolchain},
+    go::Toolchain,
     programs::{self, Scratch},
 };
 
 pub fn trials(host: &'static Host) -> Vec<Trial> {
-    let mut toolchains = go::chosen();
-    if host.is_slow {
-        println!("skip maps_names: nothing in it depends on the kernel, and it is slow");
-        toolchains.clear();
-    }
-    toolchains
-        .into_iter()
-        .flat_map(|toolchain| {
-            let stripped = toolchain.clone();
-            let version = &toolchain.version;
-            [
-                needs(
-                    &format!("maps_names_what_it_shows[{version}]"),
-                    host.has_uprobe_multi(),
-                    move || names(&toolchain),
-                ),
-                needs(
-                    &format!(
-                        "maps_names_types_of_stripped_programs[{}]",
-                        stripped.version
-                    ),
-                    host.has_uprobe_multi(),
-                    move || without_names(&stripped),
-                ),
-            ]
-        })
-        .collect()
+    each_toolchain(
+        host,
+        "maps_names",
+        [
+            ("maps_names_what_it_shows", names),
+            ("maps_names_types_of_stripped_programs", without_names),
+        ],
+    )
 }
 
 /// Traces a program to its end, with all its operations.

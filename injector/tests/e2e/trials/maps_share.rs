@@ -4,49 +4,29 @@
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use super::needs;
-use crate::harness::{
-    Host, Injector, Target,
-    go::{self, Toolchain},
-};
+use super::each_toolchain;
+use crate::harness::{Host, Injector, Target, go::Toolchain};
 
 /// What two clocks that look at the same waits may differ by: the one of the
 /// program also sees how it is scheduled.
 const ALIKE: std::ops::RangeInclusive<f64> = 0.7..=1.3;
 
-/// A trial with programs that a toolchain built.
-type Run = fn(&Toolchain);
-
 pub fn trials(host: &'static Host) -> Vec<Trial> {
-    let mut toolchains = go::chosen();
-    if host.is_slow {
-        println!("skip maps_share: nothing in them depends on the kernel, and they are slow");
-        toolchains.clear();
-    }
-    let all: [(&str, Run); 9] = [
-        ("maps_says_who_waits_for_whom", slow),
-        ("maps_accuses_no_innocent", innocents),
-        ("maps_tells_shards_apart", shards),
-        ("maps_counts_what_a_range_may_miss", ranges),
-        ("maps_sees_risks_before_the_crash", unlocked),
-        ("maps_sees_growth_in_an_own_iteration", own),
-        ("maps_sees_writes_in_a_foreign_iteration", foreign),
-        ("maps_sees_collections", collections),
-        ("maps_blames_the_delayed_send", blamed),
-    ];
-    toolchains
-        .into_iter()
-        .flat_map(|toolchain| {
-            all.map(|(name, run)| {
-                let toolchain = toolchain.clone();
-                needs(
-                    &format!("{name}[{}]", toolchain.version),
-                    host.has_uprobe_multi(),
-                    move || run(&toolchain),
-                )
-            })
-        })
-        .collect()
+    each_toolchain(
+        host,
+        "maps_share",
+        [
+            ("maps_says_who_waits_for_whom", slow),
+            ("maps_accuses_no_innocent", innocents),
+            ("maps_tells_shards_apart", shards),
+            ("maps_counts_what_a_range_may_miss", ranges),
+            ("maps_sees_risks_before_the_crash", unlocked),
+            ("maps_sees_growth_in_an_own_iteration", own),
+            ("maps_sees_writes_in_a_foreign_iteration", foreign),
+            ("maps_sees_collections", collections),
+            ("maps_blames_the_delayed_send", blamed),
+        ],
+    )
 }
 
 /// Runs a mode of the target with everything traced: the conclusions, fatal

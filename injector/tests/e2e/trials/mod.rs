@@ -28,7 +28,10 @@ mod sleep_signals;
 
 use libtest_mimic::Trial;
 
-use crate::harness::{Hook, Host};
+use crate::harness::{
+    Hook, Host,
+    go::{self, Toolchain},
+};
 
 /// What is run, most important first.
 pub fn all(host: &'static Host) -> Vec<Trial> {
@@ -92,6 +95,36 @@ fn needs(name: &str, needed: Result<(), String>, run: impl FnOnce() + Send + 'st
             trial.with_ignored_flag(true)
         }
     }
+}
+
+/// A trial with programs that a Go toolchain built.
+type WithToolchain = fn(&Toolchain);
+
+/// The same trials with the programs of every chosen Go toolchain; none in an
+/// emulated machine, which need not spend its time on what does not depend on the
+/// kernel.
+fn each_toolchain<const N: usize>(
+    host: &'static Host,
+    area: &str,
+    all: [(&str, WithToolchain); N],
+) -> Vec<Trial> {
+    if host.is_slow {
+        println!("skip {area}: nothing in them depends on the kernel, and they are slow");
+        return Vec::new();
+    }
+    let chosen = go::chosen().into_iter();
+    chosen
+        .flat_map(|toolchain| {
+            all.map(|(name, run)| {
+                let toolchain = toolchain.clone();
+                needs(
+                    &format!("{name}[{}]", toolchain.version),
+                    host.has_uprobe_multi(),
+                    move || run(&toolchain),
+                )
+            })
+        })
+        .collect()
 }
 
 /// A trial of what is the same on every kernel, which an emulated machine need
