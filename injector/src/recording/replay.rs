@@ -19,7 +19,7 @@ use super::{
 use crate::{
     explain::{
         RunInfo, Summary, Totals,
-        maps::{Kinds, LockLayout, Trace},
+        maps::{Kinds, LockLayout, Span, Trace},
     },
     go::{Frame, MapKind},
 };
@@ -83,6 +83,14 @@ pub trait Watcher {
 
     /// An event of the program with this process id, and where its goroutine was.
     fn event(&mut self, _pid: u32, _event: &EventRecord, _stack: &[Frame]) {}
+
+    /// Whether [`Self::span`] is wanted.
+    fn wants_spans(&self) -> bool {
+        false
+    }
+
+    /// Something that took time, when it is over, in this program.
+    fn span(&mut self, _program: &Program, _span: &Span) {}
 }
 
 /// Nothing can be made of it.
@@ -122,6 +130,7 @@ pub fn replay(bytes: &[u8], watchers: &mut [&mut dyn Watcher]) -> Result<Replaye
             replay.lost();
         }
         replay.take(content);
+        replay.spans();
     }
     replay.end(reader.damage)
 }
@@ -208,6 +217,7 @@ impl Replay<'_, '_> {
             self.programs.resize_with(index + 1, || None);
         }
         // It is told again and again.
+        let watchers = &*self.watchers;
         self.programs[index].get_or_insert_with(|| {
             let kind = if program.swiss {
                 MapKind::Swiss
@@ -218,6 +228,9 @@ impl Replay<'_, '_> {
             let mut trace = Trace::new(program.start_ns, kind, LockLayout::from(&locks));
             if program.sends {
                 trace.expect_sends();
+            }
+            if watchers.iter().any(|watcher| watcher.wants_spans()) {
+                trace.keep_spans();
             }
             Program {
                 pid: program.pid,
@@ -279,6 +292,18 @@ impl Replay<'_, '_> {
         self.unreadable += u64::from(!whole);
     }
 
+    /// Shows what is over by now.
+    fn spans(&mut self) {
+        for program in self.programs.iter_mut().flatten() {
+            let spans = program.trace.take_spans();
+            for watcher in &mut *self.watchers {
+                for span in &spans {
+                    watcher.span(program, span);
+                }
+            }
+        }
+    }
+
     /// Something is missing here.
     fn lost(&mut self) {
         for program in self.programs.iter_mut().flatten() {
@@ -287,11 +312,17 @@ impl Replay<'_, '_> {
     }
 
     fn end(mut self, damage: Damage) -> Result<Replayed, Unreadable> {
-        let run = self.run.ok_or(Unreadable::NoRun)?;
+        let run = self.run.take().ok_or(Unreadable::NoRun)?;
         if run.end.is_none() {
             for program in self.programs.iter_mut().flatten() {
                 program.trace.advance(self.last_ns);
             }
+        }
+        if self.watchers.iter().any(|watcher| watcher.wants_spans()) {
+            for program in self.programs.iter_mut().flatten() {
+                program.trace.end_spans();
+            }
+            self.spans();
         }
         let (info, totals) = run::read(&run, self.last_ns);
         Ok(Replayed {
