@@ -14,7 +14,7 @@ use super::{
     gc::Gc,
     goroutine::{Goroutine, Held},
     map::Name,
-    span::{self, Cause, Hold, Spans},
+    span::{self, Cause, Hold, Holder, Spans},
     symbols::{Role, SiteId, Stack, StackId},
     table::{Few, Kept, Table},
 };
@@ -638,13 +638,16 @@ impl Locks {
         if !spans.wanted() {
             return;
         }
-        let meanwhile = lock.releases.iter();
-        let meanwhile = meanwhile.filter(|(time, ..)| (wait.start_ns..=end_ns).contains(time));
         let mut span = wait.span(id, Some(lock.kind), end_ns);
         span.parts = parts.unwrap_or(span.parts);
-        span.holder_stack = meanwhile.clone().next_back().map_or(0, |last| last.2);
+        let meanwhile = lock.releases.iter();
         span.holders = meanwhile
-            .map(|(time, holder, _)| (*holder, *time))
+            .filter(|(time, ..)| (wait.start_ns..=end_ns).contains(time))
+            .map(|&(until_ns, goroutine, stack)| Holder {
+                goroutine,
+                until_ns,
+                stack,
+            })
             .collect();
         span.causes = self.causes.as_slice().into();
         spans.push(span::Span::Wait(span));

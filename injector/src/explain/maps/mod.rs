@@ -44,7 +44,7 @@ pub use finding::{About, Claim, Figure, Finding, Party, Seen};
 pub use lock::{LockLayout, NoLocks, Waits};
 pub use map::{Class, Ops};
 #[allow(unused_imports, reason = "time lines are made of recordings next")]
-pub use span::{Cause, Growth, Hold, Iteration, Span, Wait};
+pub use span::{Cause, Growth, Hold, Holder, Iteration, Span, Wait};
 #[allow(unused_imports, reason = "time lines are made of recordings next")]
 pub use symbols::StackId;
 pub use symbols::Symbols;
