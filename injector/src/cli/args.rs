@@ -225,6 +225,9 @@ impl Tracing {
 pub struct Report {
     /// The recording.
     pub file: PathBuf,
+    /// Show all the evidence of this finding, by its number in the report.
+    #[arg(long, value_name = "N")]
+    pub finding: Option<usize>,
     /// How to write it; as JSON, every send is written, too.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Format,

@@ -7,6 +7,7 @@ pub mod budget;
 pub mod doctor;
 mod errno;
 pub mod fatal;
+pub mod findings;
 pub mod go;
 pub mod json;
 pub mod line;

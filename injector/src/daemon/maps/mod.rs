@@ -51,6 +51,7 @@ use crate::{
         self,
         budget::{Seen, Spent},
         fatal::{self, Report},
+        findings,
         maps::{self, Summary},
     },
     plan::CpuShare,
@@ -473,7 +474,7 @@ impl Observed {
     }
 
     /// Tells what it came to. A recording has more on each finding.
-    pub fn tell(mut self, _recording: Option<&Path>) -> io::Result<()> {
+    pub fn tell(mut self, recording: Option<&Path>) -> io::Result<()> {
         self.teller.finish(&mut self.traces)?;
         let mut out = stdout().lock();
         for watch in &self.watched {
@@ -483,7 +484,13 @@ impl Observed {
             }
         }
         match self.format {
-            Format::Table => maps::text(&mut out, &self.summary)?,
+            Format::Table => {
+                maps::text(&mut out, &self.summary)?;
+                let targets = self.tracer.targets().iter().map(|target| target.pid);
+                let findings = findings::all(targets.zip(&self.traces));
+                out.write_all(b"\n")?;
+                findings::text(&mut out, &findings, recording)?;
+            }
             Format::Json => maps::json(&mut out, &self.summary)?,
         }
         out.flush()

@@ -38,7 +38,7 @@ use injector_ebpf::{
 use crate::go::MapKind;
 
 pub use super::Confidence;
-pub use blame::{Blame, Parts};
+pub use blame::{Blame, Group, Parts};
 pub use fact::{Fact, Unknown};
 pub use finding::{About, Claim, Figure, Finding, Party, Seen};
 pub use lock::{LockLayout, NoLocks, Waits};
