@@ -415,6 +415,7 @@ impl Observed {
 
     /// Takes the probes away, reads what is left, and sums up.
     pub fn end(&mut self, ending: &Ending, mut recorder: Option<&mut Recorder>) -> Result<()> {
+        self.teller.clear();
         let elapsed = self.start.elapsed();
         let (traces, known) = (&mut self.traces, &self.known);
         let mut feed = Feed::new(recorder.as_deref_mut());
