@@ -163,6 +163,10 @@ pub struct Maps {
     /// What is traced, and shown.
     #[command(flatten)]
     pub tracing: Tracing,
+    /// Record everything in this file, which must not exist yet, for `injector
+    /// report`.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
@@ -221,9 +225,30 @@ impl Tracing {
 pub struct Report {
     /// The recording.
     pub file: PathBuf,
+    #[command(flatten)]
+    pub files: ReportFiles,
     /// How to write it; as JSON, every send is written, too.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// Files that `report` makes for other tools; those that are there are replaced.
+#[derive(Debug, Default, Args)]
+pub struct ReportFiles {
+    /// Write a trace for ui.perfetto.dev: sends, waits, holds and map events on one
+    /// time line.
+    #[arg(long, value_name = "FILE")]
+    pub perfetto: Option<PathBuf>,
+    /// Write profiles for `go tool pprof` into this directory: injected delay,
+    /// waiting, operations on maps.
+    #[arg(long, value_name = "DIR")]
+    pub pprof: Option<PathBuf>,
+    /// Write the same as folded stacks.
+    #[arg(long, value_name = "DIR")]
+    pub folded: Option<PathBuf>,
+    /// Draw the same as flame graphs (SVG).
+    #[arg(long, value_name = "DIR")]
+    pub flamegraph: Option<PathBuf>,
 }
 
 /// Flags of the watchdog of `--hold-on-fatal`.

@@ -55,3 +55,49 @@ fn stack(profile: &Profile, sample: &Sample) -> String {
         .collect();
     parts.join(";")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::profile::tests::profiles, *};
+
+    fn folded(profile: &Profile) -> String {
+        let mut out = Vec::new();
+        write(&mut out, profile).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn outermost_first_and_what_it_is_about_before() {
+        let [delay, wait, operations] = profiles();
+        assert_eq!(folded(&delay), "main.main;main.send 1500\n");
+        assert_eq!(
+            folded(&wait),
+            "Mutex at 0x2000;[stack not seen] 60\n\
+             Mutex at 0x2000;[stack not seen] 30\n\
+             Mutex at 0x2000;[not held any more] 10\n"
+        );
+        assert_eq!(
+            folded(&operations),
+            "map at 0x1000;main.main 2\nmap at 0x1000;main.main 1\n"
+        );
+    }
+
+    #[test]
+    fn separators_in_names_are_replaced() {
+        let [mut delay, ..] = profiles();
+        delay.samples[0].stack[0].function = "a;b\nc".to_owned();
+        assert_eq!(folded(&delay), "main.main;a:b c 1500\n");
+    }
+
+    #[test]
+    fn a_flame_graph_names_its_functions() {
+        for profile in profiles() {
+            let mut svg = Vec::new();
+            flamegraph(&mut svg, &profile).unwrap();
+            let svg = String::from_utf8(svg).unwrap();
+            assert!(svg.contains("<svg") && svg.contains(profile.what), "{svg}");
+            let function = &profile.samples[0].stack[0].function;
+            assert!(svg.contains(function.as_str()), "{function}");
+        }
+    }
+}

@@ -83,8 +83,6 @@ struct Mapping {
     has_filenames: bool,
     #[prost(bool, tag = "9")]
     has_line_numbers: bool,
-    #[prost(bool, tag = "10")]
-    has_inline_frames: bool,
 }
 
 /// `Location`.
@@ -181,7 +179,6 @@ fn file(profile: &Profile, taken: Taken<'_>) -> File {
             has_functions: true,
             has_filenames: true,
             has_line_numbers: true,
-            has_inline_frames: true,
         }],
         time_nanos: taken.unix_ns as i64,
         duration_nanos: taken.elapsed_ns as i64,
@@ -258,5 +255,77 @@ impl Tables {
             });
             id
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::GzDecoder;
+
+    use super::{super::profile::tests::profiles, *};
+
+    fn read(profile: &Profile) -> File {
+        let taken = Taken {
+            unix_ns: 5,
+            elapsed_ns: 6,
+            program: "/bin/server",
+        };
+        let mut bytes = Vec::new();
+        write(&mut bytes, profile, taken).unwrap();
+        let mut unpacked = Vec::new();
+        GzDecoder::new(bytes.as_slice())
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        File::decode(unpacked.as_slice()).unwrap()
+    }
+
+    /// What stands behind the numbers: functions and lines of each stack, values,
+    /// labels.
+    fn resolved(file: &File) -> Vec<String> {
+        let text = |index: i64| file.string_table[index as usize].as_str();
+        let sample = |sample: &Stack| {
+            let frames = sample.location_id.iter().map(|id| {
+                let location = file.location.iter().find(|it| it.id == *id).unwrap();
+                let line = location.line[0];
+                let function = file.function.iter().find(|it| it.id == line.function_id);
+                let function = function.unwrap();
+                format!(
+                    "{} {}:{}",
+                    text(function.name),
+                    text(function.filename),
+                    line.line
+                )
+            });
+            let labels = sample.label.iter();
+            let labels = labels.map(|it| format!("{}={}", text(it.key), text(it.str)));
+            let all: Vec<_> = frames.chain(labels).collect();
+            format!("{:?} {}", sample.value, all.join(" "))
+        };
+        file.sample.iter().map(sample).collect()
+    }
+
+    #[test]
+    fn stacks_come_back_with_their_lines() {
+        let [delay, wait, operations] = profiles().map(|profile| read(&profile));
+        assert_eq!(
+            resolved(&delay),
+            ["[2, 1500] main.send /src/main.go:7 main.main /src/main.go:3 comm=order-api pid=4321"]
+        );
+        assert_eq!(
+            resolved(&operations)[0],
+            "[2] main.main /src/main.go:3 map=map at 0x1000 operation=access pid=7"
+        );
+        let text = |index: i64| wait.string_table[index as usize].as_str();
+        let types: Vec<_> = wait
+            .sample_type
+            .iter()
+            .map(|it| (text(it.kind), text(it.unit)))
+            .collect();
+        assert_eq!(types, [("waits", "count"), ("wait", "nanoseconds")]);
+        assert_eq!(text(wait.default_sample_type), "wait");
+        assert_eq!(text(0), "");
+        assert_eq!((wait.time_nanos, wait.duration_nanos), (5, 6));
     }
 }

@@ -12,9 +12,10 @@ use super::maps_finding::called;
 use crate::{
     explain::{
         SendView,
-        maps::{About, Span, StackId, Trace, Wait},
+        maps::{About, Span, StackId, Wait},
     },
     go::Frame,
+    recording::replay::{Program, Watcher},
 };
 
 /// Different stacks, with what goes with them, that one profile keeps apart. What
@@ -196,37 +197,8 @@ pub struct Profiler {
 }
 
 impl Profiler {
-    /// A send, and where it was made.
-    pub fn send(&mut self, record: &SendRecord, stack: &[Frame]) {
-        let send = SendView::new(record);
-        if let Some(ns) = send.delivered() {
-            let key = (or_unknown(stack), record.tgid, send.comm().to_string());
-            self.delays.add(key, 1, ns);
-        }
-    }
-
-    /// An event, and where it was.
-    pub fn event(&mut self, pid: u32, event: &EventRecord, stack: &[Frame]) {
-        let Some(kind) = Event::from_number(event.kind).filter(|kind| asked_for(*kind)) else {
-            return;
-        };
-        let depth = usize::from(event.depth).min(OP_FRAMES);
-        let mut frames = [0; OP_FRAMES];
-        frames[..depth].copy_from_slice(&event.frames[..depth]);
-        if self.stacks.len() < DIFFERENT && !self.stacks.contains_key(&(pid, frames)) {
-            self.stacks.insert((pid, frames), or_unknown(stack));
-        }
-        let operation = Operation {
-            pid,
-            kind: kind as u8,
-            map: event.subject,
-            frames,
-        };
-        self.operations.add(operation, 1, 0);
-    }
-
-    /// A span of this process.
-    pub fn span(&mut self, pid: u32, span: &Span) {
+    /// A span of the process with this id.
+    fn waited(&mut self, pid: u32, span: &Span) {
         let Span::Wait(wait) = span else { return };
         let mut parts = held(wait);
         let longest = parts.iter().map(|(_, ns)| *ns).max().unwrap_or(0);
@@ -246,8 +218,12 @@ impl Profiler {
         }
     }
 
-    /// All profiles, with the names that each program's trace knows in the end.
-    pub fn profiles<'t>(self, trace: impl Fn(u32) -> Option<&'t Trace>) -> [Profile; 3] {
+    /// All profiles, with the names that are known of these programs in the end.
+    pub fn profiles(self, programs: &[Program]) -> [Profile; 3] {
+        let trace = |pid| {
+            let program = programs.iter().find(|program| program.pid == pid);
+            program.map(|program| &program.trace)
+        };
         let Self {
             delays,
             waits,
@@ -320,6 +296,43 @@ impl Profiler {
     }
 }
 
+impl Watcher for Profiler {
+    fn send(&mut self, record: &SendRecord, stack: &[Frame]) {
+        let send = SendView::new(record);
+        if let Some(ns) = send.delivered() {
+            let key = (or_unknown(stack), record.tgid, send.comm().to_string());
+            self.delays.add(key, 1, ns);
+        }
+    }
+
+    fn event(&mut self, pid: u32, event: &EventRecord, stack: &[Frame]) {
+        let Some(kind) = Event::from_number(event.kind).filter(|kind| asked_for(*kind)) else {
+            return;
+        };
+        let depth = usize::from(event.depth).min(OP_FRAMES);
+        let mut frames = [0; OP_FRAMES];
+        frames[..depth].copy_from_slice(&event.frames[..depth]);
+        if self.stacks.len() < DIFFERENT && !self.stacks.contains_key(&(pid, frames)) {
+            self.stacks.insert((pid, frames), or_unknown(stack));
+        }
+        let operation = Operation {
+            pid,
+            kind: kind as u8,
+            map: event.subject,
+            frames,
+        };
+        self.operations.add(operation, 1, 0);
+    }
+
+    fn wants_spans(&self) -> bool {
+        true
+    }
+
+    fn span(&mut self, program: &Program, span: &Span) {
+        self.waited(program.pid, span);
+    }
+}
+
 /// Whether the program asked for it: growth is part of a write.
 fn asked_for(kind: Event) -> bool {
     kind.is_map_op() && !matches!(kind, Event::Grow | Event::GrowStep)
@@ -360,8 +373,102 @@ fn held(wait: &Wait) -> Vec<(Held, u64)> {
 /// What a lock or map is called.
 pub(super) fn name(about: Option<About>, what: &str, address: u64) -> String {
     match about {
-        Some(about) => called(&about),
+        Some(about) => format!("{} {}", about.what, called(&about)),
         None if address == 0 => what.to_owned(),
         None => format!("{what} at {address:#x}"),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::explain::{fixture, maps::Holder};
+
+    fn frame(function: &str, line: u32) -> Frame {
+        Frame {
+            function: function.to_owned(),
+            file: "/src/main.go".to_owned(),
+            line,
+        }
+    }
+
+    /// Two sends from one place, one from elsewhere that was not delayed; a wait
+    /// that two goroutines are to blame for; three reads of a map.
+    pub fn profiles() -> [Profile; 3] {
+        let mut profiler = Profiler::default();
+        let stack = [frame("main.send", 7), frame("main.main", 3)];
+        for delay in [1000, 500] {
+            profiler.send(&fixture::delayed(delay, delay, 5), &stack);
+        }
+        profiler.send(&fixture::send(), &stack[1..]);
+        let wait = Wait {
+            goroutine: 2,
+            lock: 0x2000,
+            what: "Mutex",
+            start_ns: 100,
+            end_ns: 200,
+            holders: [(1, 130), (3, 190)]
+                .map(|(goroutine, until_ns)| Holder {
+                    goroutine,
+                    until_ns,
+                    stack: goroutine as u16,
+                })
+                .into(),
+            ..Wait::default()
+        };
+        profiler.waited(7, &Span::Wait(wait));
+        for kind in [Event::Access, Event::Access, Event::Assign, Event::Grow] {
+            let event = EventRecord {
+                kind: kind as u8,
+                subject: 0x1000,
+                depth: 1,
+                ..EventRecord::default()
+            };
+            profiler.event(7, &event, &stack[1..]);
+        }
+        profiler.profiles(&[])
+    }
+
+    #[test]
+    fn delays_are_summed_by_stack() {
+        let [delay, ..] = profiles();
+        let [sample] = &delay.samples[..] else {
+            panic!("one stack: {delay:?}");
+        };
+        assert_eq!((sample.count, sample.cost), (2, 1500));
+        assert_eq!(sample.stack[0].function, "main.send");
+        assert_eq!(sample.label("comm"), Some("order-api"));
+    }
+
+    #[test]
+    fn a_wait_is_shared_out_among_those_who_had_the_lock() {
+        let [_, wait, _] = profiles();
+        let costs: Vec<_> = wait.samples.iter().map(|it| (it.count, it.cost)).collect();
+        // One wait, counted where most of it was; the last ten belong to nobody.
+        assert_eq!(costs, [(1, 60), (0, 30), (0, 10)]);
+        assert_eq!(wait.samples[2].stack[0].function, "[not held any more]");
+        assert_eq!(wait.samples[0].label("lock"), Some("Mutex at 0x2000"));
+    }
+
+    #[test]
+    fn operations_are_counted_by_kind_and_growth_is_none() {
+        let [.., operations] = profiles();
+        let told = |it: &Sample| (it.label("operation").unwrap().to_owned(), it.count);
+        let told: Vec<_> = operations.samples.iter().map(told).collect();
+        assert_eq!(told, [("access".to_owned(), 2), ("assign".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn what_has_no_room_is_put_together() {
+        let mut sums = Sums::default();
+        for key in 0..DIFFERENT as u64 + 10 {
+            sums.add(key, 1, 2);
+        }
+        sums.add(5, 1, 2);
+        let samples = sums.samples(|key| (vec![frame("f", key as u32)], Vec::new()));
+        assert_eq!(samples.len(), DIFFERENT + 1);
+        let first = &samples[0];
+        assert_eq!(first.stack[0].function, "[further stacks]");
+        assert_eq!((first.count, first.cost), (10, 20));
     }
 }

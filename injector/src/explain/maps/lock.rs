@@ -74,12 +74,16 @@ impl Side {
 }
 
 /// Where a lock has its semaphores: offsets in bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockLayout {
-    mutex: u64,
-    inner: u64,
-    writer: u64,
-    reader: u64,
+    /// Semaphore of a `Mutex`.
+    pub mutex: u64,
+    /// Mutex of the writers in an `RWMutex`.
+    pub inner: u64,
+    /// Its semaphore of writers that wait for readers.
+    pub writer: u64,
+    /// Its semaphore of readers that wait for a writer.
+    pub reader: u64,
 }
 
 impl LockLayout {
@@ -120,7 +124,8 @@ pub struct Wait {
     stack: StackId,
     site: SiteId,
     role: Role,
-    ended_ns: Option<u64>,
+    /// When it was over.
+    pub ended_ns: Option<u64>,
     releaser: u64,
 }
 

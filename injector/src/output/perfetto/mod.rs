@@ -31,7 +31,7 @@ use self::{
     tracks::Step,
 };
 use super::profile::name;
-use crate::explain::maps::Trace;
+use crate::recording::replay::Program;
 
 pub use timeline::Timeline;
 
@@ -47,22 +47,23 @@ pub struct Began {
     pub unix_ns: u64,
 }
 
-/// Writes the trace of a run. Of a program that was traced, `known` has its file's
-/// name and what was concluded.
-pub fn write<'t>(
+/// Writes the trace of a run, with what was concluded of these programs.
+pub fn write(
     out: &mut dyn Write,
     timeline: &Timeline,
     began: Began,
-    known: impl Fn(u32) -> Option<(&'t str, &'t Trace)>,
+    programs: &[Program],
 ) -> io::Result<()> {
-    let drawing = timeline.draw(|pid| known(pid).map(|(_, trace)| trace));
+    let program = |pid| programs.iter().find(|it| it.tgid == pid);
+    let concluded = |pid| program(pid).map(|it| &it.trace);
+    let drawing = timeline.draw(concluded);
     let mut writer = Writer::default();
     for ((pid, on), slices) in drawing.iter() {
         let process = writer.process(*pid, || {
-            let file = known(*pid).map(|(file, _)| file.to_owned());
+            let file = program(*pid).map(|it| it.file.clone());
             file.or_else(|| timeline.comm(*pid)).unwrap_or_default()
         });
-        let trace = known(*pid).map(|(_, trace)| trace);
+        let known = concluded(*pid);
         let track = Track {
             pid: *pid,
             process,
@@ -70,10 +71,10 @@ pub fn write<'t>(
             name: match on {
                 On::Collections => "garbage collection".to_owned(),
                 On::Pauses => "no goroutine runs".to_owned(),
-                On::Lock(lock) => name(trace.and_then(|it| it.lock_at(*lock)), "lock", *lock),
-                On::Map(map) => name(trace.and_then(|it| it.map_at(*map)), "map", *map),
+                On::Lock(lock) => name(known.and_then(|it| it.lock_at(*lock)), "lock", *lock),
+                On::Map(map) => name(known.and_then(|it| it.map_at(*map)), "map", *map),
                 On::Goroutine(id) => {
-                    let start = trace.and_then(|trace| trace.started_as(*id));
+                    let start = known.and_then(|it| it.started_as(*id));
                     format!("goroutine {id} {}", start.unwrap_or_default())
                         .trim_end()
                         .to_owned()
@@ -262,7 +263,7 @@ impl Writer {
         put(out, &first)?;
         let second = TracePacket {
             sequence_flags: SEQ_INCREMENTAL_STATE_CLEARED,
-            trace_packet_defaults: Some(TracePacketDefaults {
+            defaults: Some(TracePacketDefaults {
                 timestamp_clock_id: BUILTIN_CLOCK_MONOTONIC,
             }),
             interned_data: Some(InternedData {

@@ -25,6 +25,7 @@ pub const CHRONOLOGICAL: i32 = 2;
 /// See above.
 pub const EXPLICIT: i32 = 3;
 
+#[cfg(test)]
 #[allow(missing_docs, reason = "see the schema")]
 #[derive(Clone, PartialEq, Message)]
 pub struct Trace {
@@ -48,7 +49,7 @@ pub struct TracePacket {
     #[prost(uint32, tag = "13")]
     pub sequence_flags: u32,
     #[prost(message, optional, tag = "59")]
-    pub trace_packet_defaults: Option<TracePacketDefaults>,
+    pub defaults: Option<TracePacketDefaults>,
     #[prost(message, optional, tag = "60")]
     pub track_descriptor: Option<TrackDescriptor>,
 }

@@ -30,7 +30,7 @@ fn timeline() -> Timeline {
         file: "/src/main.go".to_owned(),
         line: 7,
     }];
-    timeline.send(
+    timeline.keep_send(
         &SendRecord {
             start_ns: 5 * MS,
             goroutine: 1,
@@ -39,8 +39,8 @@ fn timeline() -> Timeline {
         &stack,
     );
     // A thread that is none of Go's, and a send whose times are not known.
-    timeline.send(&fixture::send(), &[]);
-    timeline.send(
+    timeline.keep_send(&fixture::send(), &[]);
+    timeline.keep_send(
         &SendRecord {
             flags: injector_ebpf::flags::NO_START,
             ..fixture::send()
@@ -58,7 +58,7 @@ fn timeline() -> Timeline {
             injected: 20 * MS,
             sending: 5 * MS,
             unexplained: 6 * MS,
-            chained: 0,
+            ..Parts::default()
         },
         // It releases in two steps.
         holders: [40 * MS, 40 * MS + 1]
@@ -118,7 +118,7 @@ fn timeline() -> Timeline {
             end_ns: 49 * MS,
         },
     ] {
-        timeline.span(PID, &span);
+        timeline.keep_span(PID, &span);
     }
     timeline
 }
@@ -139,7 +139,7 @@ fn read(timeline: &Timeline) -> Read {
         monotonic_ns: MS,
         unix_ns: 77,
     };
-    write(&mut bytes, timeline, began, |_| None).unwrap();
+    write(&mut bytes, timeline, began, &[]).unwrap();
     let trace = schema::Trace::decode(bytes.as_slice()).unwrap();
     let mut names = HashMap::new();
     let mut tracks = HashMap::new();
@@ -185,14 +185,14 @@ fn read(timeline: &Timeline) -> Read {
                 .push(name.clone().unwrap());
         }
         let open = open.entry(*track_uuid).or_default();
-        let track = tracks[track_uuid].clone();
+        let on = tracks[track_uuid].clone();
         match *r#type {
-            schema::TYPE_SLICE_BEGIN => open.push((name.unwrap(), now_ns)),
-            schema::TYPE_SLICE_END => {
+            TYPE_SLICE_BEGIN => open.push((name.unwrap(), now_ns)),
+            TYPE_SLICE_END => {
                 let (name, start) = open.pop().expect("one is open");
-                slices.push((track, open.len(), name, start, now_ns));
+                slices.push((on, open.len(), name, start, now_ns));
             }
-            schema::TYPE_INSTANT => slices.push((track, open.len(), name.unwrap(), now_ns, now_ns)),
+            TYPE_INSTANT => slices.push((on, open.len(), name.unwrap(), now_ns, now_ns)),
             other => panic!("type {other}"),
         }
     }
@@ -260,7 +260,7 @@ fn times_are_of_the_monotonic_clock_and_all_texts_are_there() {
     assert_eq!(clocks, [(3, MS), (1, 77)]);
     let second = &trace.packet[1];
     assert_eq!(second.sequence_flags, SEQ_INCREMENTAL_STATE_CLEARED);
-    let defaults = second.trace_packet_defaults.unwrap();
+    let defaults = second.defaults.unwrap();
     assert_eq!(defaults.timestamp_clock_id, BUILTIN_CLOCK_MONOTONIC);
     let interned = second.interned_data.as_ref().unwrap();
     let texts = |all: &[Interned]| -> HashMap<u64, String> {

@@ -14,6 +14,7 @@ use crate::{
         maps::{Growth, Hold, Iteration, Span, StackId, Trace, Wait},
     },
     go::Frame,
+    recording::replay::{Program, Watcher},
 };
 
 /// Things of one kind that are drawn, the first of them: viewers get slow with
@@ -111,7 +112,7 @@ struct Arrows {
 
 impl Timeline {
     /// A send, and where it was made.
-    pub fn send(&mut self, record: &SendRecord, stack: &[Frame]) {
+    pub(super) fn keep_send(&mut self, record: &SendRecord, stack: &[Frame]) {
         if SendView::new(record).start().is_none() || self.sends.len() >= DRAWN {
             self.left_out += 1;
             return;
@@ -125,8 +126,8 @@ impl Timeline {
         self.sends.push((*record, stack));
     }
 
-    /// A span of this process.
-    pub fn span(&mut self, pid: u32, span: &Span) {
+    /// A span of the process with this id.
+    pub(super) fn keep_span(&mut self, pid: u32, span: &Span) {
         let kept = &mut self.kept[match span {
             Span::Wait(_) => 0,
             Span::Hold(_) => 1,
@@ -195,6 +196,20 @@ impl Timeline {
             draw_send(&mut drawing, record, stacks[stack], &arrows);
         }
         drawing
+    }
+}
+
+impl Watcher for Timeline {
+    fn send(&mut self, send: &SendRecord, stack: &[Frame]) {
+        self.keep_send(send, stack);
+    }
+
+    fn wants_spans(&self) -> bool {
+        true
+    }
+
+    fn span(&mut self, program: &Program, span: &Span) {
+        self.keep_span(program.tgid, span);
     }
 }
 
