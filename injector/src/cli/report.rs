@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use injector_ebpf::SendRecord;
 use memmap2::Mmap;
 
-use super::args::Report;
+use super::{args::Report, report_files::Files};
 use crate::{
     daemon::Format,
     explain::maps::Finding,
@@ -32,7 +32,8 @@ pub fn run(flags: &Report) -> Result<u8> {
         json: Json::default(),
         failed: None,
     };
-    let mut watchers: Vec<&mut dyn Watcher> = Vec::new();
+    let mut files = Files::new(&flags.files);
+    let mut watchers: Vec<&mut dyn Watcher> = files.watchers().collect();
     if flags.output == Format::Json && flags.finding.is_none() {
         watchers.push(&mut lines);
     }
@@ -62,6 +63,7 @@ pub fn run(flags: &Report) -> Result<u8> {
         (None, Format::Json) => objects(&mut out, json, &replayed)?,
     }
     out.flush()?;
+    files.write(&replayed)?;
     tell_damage(&flags.file, replayed.damage);
     Ok(0)
 }

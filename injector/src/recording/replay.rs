@@ -58,6 +58,8 @@ pub struct Recorded {
     pub machine: String,
     /// CPUs, 0 when that is not known.
     pub cpus: u32,
+    /// Wall clock at the start, in nanoseconds since 1970 (UTC).
+    pub started_unix_ns: u64,
 }
 
 /// A Go program whose maps were traced.
@@ -70,7 +72,9 @@ pub struct Program {
     pub go_version: Option<String>,
     /// What was concluded of it.
     pub trace: Trace,
-    tgid: u32,
+    /// Its process id in records of sends: another one if injector runs in a
+    /// namespace of process ids.
+    pub tgid: u32,
     names: Names,
 }
 
@@ -332,6 +336,7 @@ impl Replay<'_, '_> {
                 kernel: run.kernel,
                 machine: run.machine,
                 cpus: run.cpus,
+                started_unix_ns: run.started_unix_ns,
             },
             info,
             totals,
