@@ -224,6 +224,9 @@ pub struct Report {
     /// How to write it; as JSON, every send is written, too.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Format,
+    /// Write the report as one HTML page, which needs no network, to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Flags of the watchdog of `--hold-on-fatal`.

@@ -14,8 +14,8 @@ use super::args::Report;
 use crate::{
     daemon::Format,
     explain::Summary,
-    output::{json::Json, recorded, summary},
-    recording::{read::Reader, schema::Content},
+    output::{html, json::Json, recorded, summary},
+    recording::{read::Reader, schema::{Content, Run}},
 };
 
 /// Reads a recording and reports; needs neither root nor the same machine.
@@ -25,7 +25,8 @@ pub fn run(flags: &Report) -> Result<u8> {
     let mut reader = Reader::new(&map).with_context(|| format!("cannot read {path}"))?;
     let mut out = BufWriter::with_capacity(1 << 16, stdout().lock());
     let mut json = Json::default();
-    let (mut run, mut sends, mut last_ns) = (None, Summary::default(), 0);
+    let (mut run, mut sends, mut last_ns): (Option<Run>, _, _) = (None, Summary::default(), 0);
+    let mut heat = html::Heat::default();
     for content in reader.by_ref() {
         match content {
             Content::Run(more) => run = Some(more),
@@ -33,6 +34,7 @@ pub fn run(flags: &Report) -> Result<u8> {
                 let record = SendRecord::from(&send);
                 last_ns = last_ns.max(record.start_ns);
                 sends.record(&record);
+                heat.send(&record, run.as_ref().map_or(0, |run| run.start_ns));
                 if flags.output == Format::Json {
                     json.send(&mut out, &record)?;
                 }
@@ -49,6 +51,19 @@ pub fn run(flags: &Report) -> Result<u8> {
         Format::Json => json.summary(&mut out, &info, &sends, &totals)?,
     }
     out.flush()?;
+    if let Some(path) = &flags.html {
+        let report = html::Report {
+            info: &info,
+            sends: &sends,
+            totals: &totals,
+            heat: &heat,
+            notes: &[],
+        };
+        let file = File::create(path)?;
+        let mut file = BufWriter::new(file);
+        html::write(&mut file, &report)?;
+        file.flush()?;
+    }
     let damage = reader.damage;
     if damage.places > 0 {
         eprintln!(

@@ -17,5 +17,5 @@ pub mod fixture;
 pub use confidence::Confidence;
 pub use send::{Address, Lossy, SendView};
 pub use summary::{Summary, Tally};
-pub use times::Times;
+pub use times::{EDGES, ROWS, Times};
 pub use totals::Totals;

@@ -8,6 +8,7 @@ pub mod doctor;
 mod errno;
 pub mod fatal;
 pub mod go;
+pub mod html;
 pub mod json;
 pub mod line;
 pub mod maps;
