@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The programs of `targets/go` that trials use.
-pub const TARGETS: [&str; 4] = ["busy", "churn", "collide", "share"];
+pub const TARGETS: [&str; 5] = ["busy", "churn", "collide", "demo", "share"];
 /// Where the `go` command is below a toolchain's directory in the cache: as
 /// Go's own archives have it, and as Debian has it.
 const COMMANDS: [&str; 2] = ["go/bin/go", "usr/lib/go-1.19/bin/go"];

@@ -1,0 +1,3 @@
+module injector.example/demo
+
+go 1.19
