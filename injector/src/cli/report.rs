@@ -57,7 +57,11 @@ pub fn run(flags: &Report) -> Result<u8> {
             sends: &sends,
             totals: &totals,
             heat: &heat,
+            made_on: format!("Linux {}", run.kernel),
+            programs: &[],
+            told: Vec::new(),
             notes: &[],
+            damage: reader.damage,
         };
         let file = File::create(path)?;
         let mut file = BufWriter::new(file);

@@ -202,6 +202,11 @@ impl Trace {
         &self.stacks.get(stack).frames
     }
 
+    /// The innermost place of a span's stack that is not of the runtime or `sync`.
+    pub fn place(&self, stack: StackId) -> Option<&Frame> {
+        self.stacks.place(self.stacks.get(stack).site)
+    }
+
     /// What is known of the lock at an address, if it still is.
     pub fn lock_at(&self, address: u64) -> Option<About> {
         Some(self.about_lock(address, self.locks.get(address)?))

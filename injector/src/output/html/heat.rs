@@ -56,6 +56,13 @@ struct Kind {
     cells: Vec<(usize, usize, u64)>,
 }
 
+impl Map {
+    /// How wide a column is, in nanoseconds.
+    pub fn column_ns(&self) -> u64 {
+        self.column_ns
+    }
+}
+
 impl Heat {
     /// Adds a send of a run that began at this time.
     pub fn send(&mut self, record: &SendRecord, start_ns: u64) {

@@ -272,10 +272,10 @@
       one.remedy && el('p', {}, el('b', {}, 'What would help: '), one.remedy));
   }
 
-  document.getElementById('when').textContent = model.made_of;
+  document.getElementById('when').textContent = model.made_on;
 
   part('words', 'In words',
-    el('h3', {}, 'What was asked'), paragraphs(model.asked),
+    el('h3', {}, 'What was asked'), paragraphs(model.asked), el('p', { class: 'muted small' }, `Seed ${model.seed}: with it the same calls get the same decisions again. Hook: ${summary.hook}. Engine: ${summary.engine}.`),
     el('ul', { class: 'rules' }, summary.rules.map((rule) => el('li', {}, rule))),
     el('h3', {}, 'What was delivered'), paragraphs(model.delivered),
     el('h3', {}, 'What came of it, worst first'),
@@ -483,7 +483,7 @@
         report.locks.map((lock, row) => [[el('span', { class: 'code' }, named(lock.about)), el('small', {}, ` ${lock.about.what}`)], cell(`locks/${row}/waits/count`), cell(`locks/${row}/waits/total_ns`, time),
           cell(`locks/${row}/p50_ns`, time), cell(`locks/${row}/p99_ns`, time), cell(`locks/${row}/waits/max_ns`, time), cause(lock), [el('div', {}, `held in ${who(lock.holders)}`), el('div', {}, `waited in ${who(lock.waiters)}`)]]),
         ['wide', '', '', '', '', '', 'text', 'wide']),
-      one.moments.length > 0 && [el('h3', {}, 'The worst moments'), el('p', { class: 'muted small' }, one.drawn_from), one.moments.map((it, number) => moment(one, it, number))],
+      one.moments.length > 0 && [el('h3', {}, 'The worst moments'), el('p', { class: 'muted small' }, one.chosen_from), one.moments.map((it, number) => moment(one, it, number))],
       report.maps.length > 0 && more('Maps', table('Maps, those with contention and risk first', ['map', 'guarded by', 'reads', 'writes', 'iterations', 'growths', 'goroutines', 'waited', 'risk'],
         report.maps.map((map, row) => [el('span', { class: 'code' }, `${named(map.about)}${map.about.name && map.about.type_name ? ` ${map.about.type_name}` : ''}`),
           map.guard ? `${map.guard.name || map.guard.lock_kind || 'a lock'} (${map.guard.confidence} confidence)` : 'no lock seen',
@@ -533,12 +533,15 @@
         report.history.map((past) => [time(past.age_ns), past.goroutine, past.operation.replaceAll('_', ' '), past.caller ? where(past.caller) : '–']), ['', '', 'text', 'wide'])),
     ];
   }
-  if (model.fatals.length) part('fatal', 'Fatal errors', model.fatals.map(fatal));
+  if (model.fatals.length) {
+    part('fatal', 'Fatal errors', model.fatals.map(fatal),
+      model.more_fatals > 0 && el('p', { class: 'muted' }, `${plural(model.more_fatals, 'fatal error is', 'fatal errors are')} not told here; JSON has all.`));
+  }
 
   // ---- What was not seen.
 
   part('unseen', 'What was not seen',
-    model.unseen.length ? table('Losses and limits', ['what', 'how many', 'which means'], model.unseen.map((one) => [one.what, one.amount, one.meaning]), ['text', '', 'wide'])
+    model.unseen.length ? table('Losses and limits', ['what', 'how many', 'which means'], model.unseen.map((one) => [one.what, count(one.amount), one.meaning]), ['text', '', 'wide'])
       : el('p', {}, 'Nothing was lost: every send that was seen has a record, and nothing had to make room.'),
     model.shares.length > 0 && table('Share of the time in which operations were seen', ['process', 'operation', 'seen'],
       model.shares.map((one) => [one.pid, one.operation.replaceAll('_', ' '), percent(one.share, 1)]), ['', 'text']),
