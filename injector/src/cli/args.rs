@@ -163,6 +163,10 @@ pub struct Maps {
     /// What is traced, and shown.
     #[command(flatten)]
     pub tracing: Tracing,
+    /// Record everything in this file, which must not exist yet, for `injector
+    /// report`.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,

@@ -3,7 +3,7 @@
 use std::{
     io,
     path::PathBuf,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -21,16 +21,17 @@ use super::{
     control::{Asked, ControlSocket, Request},
     ending::Ending,
     maps::{self, Observed, failed},
+    recording::Recording,
     rules::Rules,
     sink::{Format, Sink, Verbosity},
 };
 use crate::{
     clock,
-    explain::{Summary, Totals},
-    kernel::{HookChoice, Kernel, engine::EngineChoice, host::Host},
-    output::{RunInfo, mode_name, recorded},
+    explain::{RunInfo, Summary, Totals},
+    kernel::{HookChoice, Kernel, engine::EngineChoice},
+    output::mode_name,
     plan::{Plan, compile},
-    recording::{schema::Content, write::Recorder},
+    recording::schema::Content,
     target::{
         Selector, Tracker,
         process::Process,
@@ -48,8 +49,6 @@ const RENEWALS: u32 = 4;
 const SCAN: Duration = Duration::from_secs(2);
 /// How often the status is written: to a terminal or JSON, and to a log.
 const STATUS: Duration = Duration::from_secs(1);
-/// What failed when the disk is full, or gone.
-const NOT_RECORDED: &str = "cannot write the recording";
 /// Records handled before other work gets its turn.
 const BATCH: usize = 16_384;
 
@@ -104,7 +103,9 @@ struct Run {
     _control: Option<ControlSocket>,
     sink: Sink,
     summary: Summary,
-    recorder: Option<Recorder>,
+    recording: Option<Recording>,
+    /// Sends that were read, until their stacks are.
+    sent: Vec<SendRecord>,
     observed: Option<Observed>,
     /// Read when they are recorded.
     stacks: Option<crate::stream::Events<SendStack>>,
@@ -136,10 +137,7 @@ impl Run {
         // in the sleep engine's server, it does not matter if this is refused.
         let _ = rustix::process::setpriority_process(None, -20);
         // Before anything is attached: the file may be there already.
-        let recorder = job.record.as_deref().map(|path| {
-            Recorder::create(path).with_context(|| format!("cannot record in {}", path.display()))
-        });
-        let recorder = recorder.transpose()?;
+        let recording = job.record.as_deref().map(Recording::create).transpose()?;
         let mut kernel = Kernel::load(job.max_targets)?;
         if let Some(parent) = job.command.as_mut().and_then(Command::take_parent) {
             kernel.set_parent(parent);
@@ -171,12 +169,7 @@ impl Run {
         } = attach::attach(&job, &mut kernel)?;
 
         let start_ns = clock::monotonic_ns();
-        let mut sink = Sink::new(job.format, job.verbosity, start_ns);
-        if !job.verbosity.quiet {
-            for note in &notes {
-                sink.note(note);
-            }
-        }
+        let sink = Sink::new(job.format, job.verbosity, start_ns);
         let mut tracker = Tracker::new(job.selector.clone(), 0);
         let changes = tracker.scan(&Process::all()?, &mut Table(&mut kernel));
         let (sender, requests) = mpsc::channel(8);
@@ -195,7 +188,8 @@ impl Run {
             _control: control,
             sink,
             summary: Summary::default(),
-            recorder,
+            recording,
+            sent: Vec::new(),
             observed: None,
             stacks: None,
             hook,
@@ -209,12 +203,17 @@ impl Run {
         };
         run.observe()?;
         run.begin_recording()?;
+        if !run.job.verbosity.quiet {
+            for note in &notes {
+                run.note(note);
+            }
+        }
         // Attaching can take longer than the lease on a slow machine.
         run.kernel.renew_lease(run.job.lease)?;
         run.announce();
         run.report(&changes);
         if run.tracker.len() == 0 {
-            run.sink.note(&format!(
+            run.note(&format!(
                 "no process matches yet ({}); waiting",
                 run.job.selector
             ));
@@ -232,7 +231,7 @@ impl Run {
             observed.expect_sends();
             self.kernel.know_goroutines(observed.layout())?;
             self.observed = Some(observed);
-            if self.recorder.is_some() {
+            if self.recording.is_some() {
                 let stacks = self.kernel.take_stacks()?;
                 self.stacks = Some(crate::stream::Events::new(stacks));
                 self.kernel.set_control(|control| control.stacks = 1)?;
@@ -242,12 +241,22 @@ impl Run {
     }
 
     fn begin_recording(&mut self) -> Result<()> {
-        let run = recorded::begun(&self.info(), Host::read().release, self.started_unix()?);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.add(Content::Run(run)).context(NOT_RECORDED)?;
-            recorder.flush().context(NOT_RECORDED)?;
+        let info = self.info();
+        match &mut self.recording {
+            Some(recording) => {
+                let programs = self.observed.iter().flat_map(Observed::programs);
+                recording.begin(&info, self.start, programs)
+            }
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What happened to targets and the run.
+    fn note(&mut self, text: &str) {
+        if let Some(recording) = &mut self.recording {
+            recording.recorder.add(Content::Note(text.to_owned()));
+        }
+        self.sink.note(text);
     }
 
     /// What is known of the run so far.
@@ -282,7 +291,7 @@ impl Run {
             }
             None => "runs until it is stopped".to_owned(),
         };
-        self.sink.note(&format!(
+        self.note(&format!(
             "attached: hook {}, engine {}, mode {mode}, seed {}, lease {}, {end}",
             self.hook.name(),
             self.engine.name(),
@@ -326,7 +335,7 @@ impl Run {
                         deadline = None;
                         self.acting = false;
                         self.kernel.set_control(|control| control.lease_ns = 0)?;
-                        self.sink.note("the time is up (--duration): the command runs on untouched");
+                        self.note("the time is up (--duration): the command runs on untouched");
                     }
                     code = &mut ended => break Ending::Command(code?),
                     Some(asked) = self.requests.recv() => {
@@ -345,8 +354,8 @@ impl Run {
                         self.report(&changes);
                     }
                     _ = status.tick() => {
-                        if let Some(recorder) = &mut self.recorder {
-                            recorder.flush().context(NOT_RECORDED)?;
+                        if let Some(recording) = &mut self.recording {
+                            recording.flush()?;
                         }
                         let totals = self.totals()?;
                         if let Err(error) = self.sink.status(&totals, self.start.elapsed()) {
@@ -367,8 +376,9 @@ impl Run {
                         if let Err(error) = self.records() {
                             break closed(error)?;
                         }
+                        let recorder = self.recording.as_mut().map(|it| &mut it.recorder);
                         let turned = turn.and_then(|turn| match &mut self.observed {
-                            Some(observed) => observed.turn(turn),
+                            Some(observed) => observed.turn(turn, recorder),
                             None => Ok(()),
                         });
                         if let Err(error) = turned {
@@ -398,7 +408,8 @@ impl Run {
             sends,
             summary,
             sink,
-            recorder,
+            recording,
+            sent,
             observed,
             stacks,
             ..
@@ -410,18 +421,27 @@ impl Run {
                 if let Some(observed) = observed {
                     observed.send(record);
                 }
-                if let Some(recorder) = recorder {
-                    recorder.add(Content::Send(record.into()))?;
+                if recording.is_some() {
+                    sent.push(*record);
                 }
                 sink.send(record)?;
                 Ok(())
             })
             .map_err(as_io)?;
-        if let (Some(stacks), Some(recorder)) = (stacks, recorder) {
-            let drained = stacks.drain(BATCH, |stack| {
-                Ok(recorder.add(Content::Stack(stack.into()))?)
-            });
-            drained.map_err(as_io)?;
+        if let Some(recording) = recording {
+            let recorder = &mut recording.recorder;
+            // Each was there before its send was.
+            if let (Some(stacks), Some(observed)) = (stacks, observed) {
+                let drained = stacks.drain(usize::MAX, |stack| {
+                    observed.name(stack, recorder);
+                    recorder.add(Content::Stack(stack.into()));
+                    Ok(())
+                });
+                drained.map_err(as_io)?;
+            }
+            for record in sent.drain(..) {
+                recorder.add(Content::Send((&record).into()));
+            }
         }
         self.sink.flush()?;
         Ok(count)
@@ -459,7 +479,7 @@ impl Run {
                     format!("process {pid} matches but is left alone: {reason}")
                 }
             };
-            self.sink.note(&text);
+            self.note(&text);
         }
     }
 
@@ -479,8 +499,7 @@ impl Run {
                 Err(error) => format!("refused: {error}"),
             };
             let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
-            self.sink
-                .note(&format!("control: uid {uid} (pid {pid}): {outcome}"));
+            self.note(&format!("control: uid {uid} (pid {pid}): {outcome}"));
         }
         let _ = answer.send(result);
         request == Request::Stop
@@ -548,24 +567,6 @@ impl Run {
             || total_refusals > 0)
     }
 
-    /// Wall clock at the start.
-    fn started_unix(&self) -> Result<Duration> {
-        Ok((SystemTime::now() - self.start.elapsed()).duration_since(UNIX_EPOCH)?)
-    }
-
-    fn end_recording(&mut self, info: &RunInfo, totals: &Totals) -> Result<()> {
-        let (Some(mut recorder), Some(path)) = (self.recorder.take(), &self.job.record) else {
-            return Ok(());
-        };
-        let mut run = recorded::begun(info, Host::read().release, self.started_unix()?);
-        run.end = Some(recorded::ended(info, totals));
-        recorder.add(Content::Run(run)).context(NOT_RECORDED)?;
-        let bytes = recorder.finish().context(NOT_RECORDED)?;
-        self.sink
-            .note(&format!("recorded in {} ({bytes} bytes)", path.display()));
-        Ok(())
-    }
-
     /// Lets every send through, reads what is left, and reports.
     fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         // First of all nobody is delayed any more, whatever else fails.
@@ -582,8 +583,7 @@ impl Run {
         let in_flight = self.kernel.in_flight() as u64;
         let ending = ending?;
         if matches!(ending, Ending::Engine(_)) {
-            self.sink
-                .note(&format!("{ending}; no send is delayed any more"));
+            self.note(&format!("{ending}; no send is delayed any more"));
         }
         if ending != Ending::OutputClosed {
             // Hooks are gone, so the ring comes to an end.
@@ -598,18 +598,29 @@ impl Run {
             own_cpu: own_cpu(),
             ..self.info()
         };
-        self.end_recording(&info, &totals)?;
-        let observed = self.observed.take();
-        match (self.sink.summary(&info, &self.summary, &totals), observed) {
-            (Err(error), _) if is_closed(&error) => Ok(ending),
-            (Err(error), _) => Err(error),
-            (Ok(()), Some(observed)) => observed.finish(Ok(ending)),
-            (Ok(()), None) => Ok(ending),
+        let mut observed = self.observed.take();
+        if let Some(observed) = &mut observed {
+            let recorder = self.recording.as_mut().map(|it| &mut it.recorder);
+            observed.end(&ending, recorder)?;
+        }
+        let path = self.recording.as_ref().map(|it| it.path().to_owned());
+        if let Some(recording) = self.recording.take() {
+            self.sink.note(&recording.end(&info, &totals)?);
+        }
+        let summary = self.sink.summary(&info, &self.summary, &totals);
+        let told = summary.and_then(|()| match observed {
+            Some(observed) => Ok(observed.tell(path.as_deref())?),
+            None => Ok(()),
+        });
+        match told {
+            Err(error) if is_closed(&error) => Ok(ending),
+            Err(error) => Err(error),
+            Ok(()) => Ok(ending),
         }
     }
 }
 
-fn ticks(period: Duration) -> tokio::time::Interval {
+pub(super) fn ticks(period: Duration) -> tokio::time::Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

@@ -10,8 +10,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{RunInfo, errno, mode_name, nanoseconds};
-use crate::explain::{Address, Lossy, SendView, Summary, Tally, Times, Totals};
+use super::{errno, mode_name, nanoseconds};
+use crate::explain::{Address, Lossy, RunInfo, SendView, Summary, Tally, Times, Totals};
 
 /// Writes lines from a buffer that it uses again and again.
 #[derive(Debug, Default)]

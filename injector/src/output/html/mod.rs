@@ -8,6 +8,7 @@ mod columns;
 mod heat;
 mod longest;
 mod moments;
+mod seen;
 mod unseen;
 mod words;
 
@@ -16,14 +17,15 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use heat::Heat;
-pub use moments::Moments;
+pub use seen::Seen;
 
-use super::{RunInfo, json, maps_report, text::Clean, units::Time};
+use super::{json, maps_report, nanoseconds, text::Clean, units::Time};
 use crate::{
-    explain::{Summary, Totals, maps::Trace},
-    recording::read::Damage,
+    explain::{RunInfo, Summary, Totals, maps::Trace},
+    recording::{read::Damage, replay::Replayed},
 };
+use heat::Heat;
+use moments::Moments;
 use words::Worded;
 
 const PAGE: &str = include_str!("report.html");
@@ -43,51 +45,45 @@ const LARGEST: usize = 2_000_000;
 const ROWS: [usize; 4] = [50, 20, 8, 2];
 
 /// What the page is made of.
-pub struct Report<'a> {
-    /// What was run.
-    pub info: &'a RunInfo,
-    /// When and on what, in words.
-    pub made_on: String,
-    /// What is known of its sends.
-    pub sends: &'a Summary,
-    /// What the kernel side counted.
-    pub totals: &'a Totals,
-    /// The sends over time.
-    pub heat: &'a Heat,
-    /// The Go programs that were traced.
-    pub programs: &'a [Program<'a>],
-    /// What only the live run could say, as JSON objects.
-    pub told: Vec<&'a Value>,
-    /// What the run said to its user.
-    pub notes: &'a [String],
-    /// What of the recording could not be read.
-    pub damage: Damage,
+struct Report<'a> {
+    info: &'a RunInfo,
+    /// On what it was recorded, in words.
+    host: String,
+    started_unix_ns: u64,
+    /// None if only maps and locks were traced.
+    sends: Option<&'a Summary>,
+    totals: &'a Totals,
+    heat: &'a Heat,
+    programs: Vec<Program<'a>>,
+    /// What only the live run could say.
+    told: Vec<Value>,
+    notes: &'a [String],
+    damage: Damage,
 }
 
 /// A Go program that was traced.
-pub struct Program<'a> {
-    /// Process id.
-    pub pid: u32,
-    /// Its file.
-    pub exe: &'a str,
-    /// Which Go built it.
-    pub go_version: Option<&'a str>,
-    /// What is known of its maps and locks.
-    pub trace: &'a Trace,
-    /// What took long in it.
-    pub moments: &'a Moments,
+struct Program<'a> {
+    pid: u32,
+    exe: &'a str,
+    go_version: Option<&'a str>,
+    trace: &'a Trace,
+    moments: Option<&'a Moments>,
 }
 
 /// What the script draws.
 #[derive(Debug, Serialize)]
 struct Model {
+    title: String,
     injector: &'static str,
-    made_on: String,
+    host: String,
+    started_unix_ms: u64,
+    elapsed_ns: u64,
     asked: Vec<String>,
     delivered: Vec<String>,
     findings: Vec<Worded>,
     more_findings: usize,
-    summary: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    summary: Option<Value>,
     /// Numbers above 2^53 are no numbers for a script.
     seed: String,
     worst_starts_ns: Vec<u64>,
@@ -109,14 +105,47 @@ struct Traced {
     #[serde(skip_serializing_if = "Option::is_none")]
     go_version: Option<String>,
     report: Value,
-    waiting: moments::Over,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<moments::Over>,
     moments: Vec<moments::Moment>,
-    chosen_from: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen_from: Option<String>,
 }
 
-/// Writes the page.
-pub fn write(out: &mut dyn Write, report: &Report<'_>) -> io::Result<()> {
-    let title = format!("Sends of {}", Clean(&report.info.targets));
+/// Writes the page of a recording, in which this was seen.
+pub fn write(out: &mut dyn Write, replayed: &Replayed, seen: &Seen) -> io::Result<()> {
+    let host = &replayed.host;
+    let programs = replayed.programs.iter().map(|program| Program {
+        pid: program.pid,
+        exe: &program.file,
+        go_version: program.go_version.as_deref(),
+        trace: &program.trace,
+        moments: seen.moments(program.tgid),
+    });
+    let told = replayed.told.iter();
+    let report = Report {
+        info: &replayed.info,
+        host: format!(
+            "Linux {} ({}), injector {}",
+            host.kernel, host.machine, host.injector
+        ),
+        started_unix_ns: host.started_unix_ns,
+        sends: replayed.sends.as_ref(),
+        totals: &replayed.totals,
+        heat: seen.heat(),
+        programs: programs.collect(),
+        told: told
+            .filter_map(|told| serde_json::from_str(&told.json).ok())
+            .collect(),
+        notes: &replayed.notes,
+        damage: replayed.damage,
+    };
+    fit(out, &report)
+}
+
+/// With as many rows as there is room for.
+fn fit(out: &mut dyn Write, report: &Report<'_>) -> io::Result<()> {
+    let title = title(report);
     let mut model = String::new();
     for rows in ROWS {
         model = inert(&serde_json::to_string(&Model::new(report, rows))?);
@@ -127,26 +156,31 @@ pub fn write(out: &mut dyn Write, report: &Report<'_>) -> io::Result<()> {
     page(out, &title, &model)
 }
 
+fn title(report: &Report<'_>) -> String {
+    let what = match report.sends {
+        Some(_) => "Sends",
+        None => "Maps and locks",
+    };
+    format!("{what} of {}", Clean(&report.info.targets))
+}
+
 impl Model {
     fn new(report: &Report<'_>, rows: usize) -> Self {
-        let Report {
-            info,
-            sends,
-            totals,
-            ..
-        } = report;
+        let Report { info, totals, .. } = report;
         let heat = report.heat.map();
         let aggregated = aggregated(report, &heat, rows);
         let fatals = report.told.iter().filter(|told| told["type"] == "fatal");
-        let mut fatals: Vec<Value> = fatals.map(|told| (*told).clone()).collect();
+        let mut fatals: Vec<Value> = fatals.cloned().collect();
         let more_fatals = fatals.len().saturating_sub(FATALS);
         fatals.truncate(FATALS);
         let mut findings: Vec<Worded> = fatals.iter().map(words::of_fatal).collect();
-        for program in report.programs {
+        for program in &report.programs {
             let found = program.trace.findings();
             findings.extend(found.iter().map(words::of_finding));
         }
-        findings.extend(words::of_sends(info, sends, totals));
+        if let Some(sends) = report.sends {
+            findings.extend(words::of_sends(info, sends, totals));
+        }
         findings.sort_by_key(Worded::grade);
         let more_findings = findings.len().saturating_sub(FINDINGS);
         findings.truncate(FINDINGS);
@@ -155,21 +189,29 @@ impl Model {
             exe: program.exe.to_owned(),
             go_version: program.go_version.map(str::to_owned),
             report: maps_report::value(program.pid, program.trace, rows),
-            waiting: program.moments.over_time(),
-            moments: program.moments.worst(program.trace, info.start_ns),
-            chosen_from: program.moments.chosen_from(),
+            waiting: program.moments.map(Moments::over_time),
+            moments: program.moments.map_or_else(Vec::new, |moments| {
+                moments.worst(program.trace, info.start_ns)
+            }),
+            chosen_from: program.moments.map(Moments::chosen_from),
         });
-        let worst = sends.worst().into_iter();
+        let worst = report.sends.map(Summary::worst).unwrap_or_default();
         Self {
             injector: env!("CARGO_PKG_VERSION"),
-            made_on: report.made_on.clone(),
-            asked: words::asked(info),
-            delivered: words::delivered(info, sends, totals),
+            title: title(report),
+            host: report.host.clone(),
+            started_unix_ms: report.started_unix_ns / 1_000_000,
+            elapsed_ns: nanoseconds(info.elapsed),
+            asked: words::asked(info, report.sends.is_some()),
+            delivered: report
+                .sends
+                .map_or_else(Vec::new, |sends| words::delivered(info, sends, totals)),
             findings,
             more_findings,
-            summary: json::report(info, sends, totals),
+            summary: report.sends.map(|sends| json::report(info, sends, totals)),
             seed: info.seed.to_string(),
             worst_starts_ns: worst
+                .into_iter()
                 .map(|send| send.start_ns.saturating_sub(info.start_ns))
                 .collect(),
             heat,
@@ -267,17 +309,18 @@ mod tests {
         }
         let report = Report {
             info,
-            made_on: "on Linux".to_owned(),
-            sends: &sends,
+            host: "Linux".to_owned(),
+            started_unix_ns: 0,
+            sends: Some(&sends),
             totals: &totals,
             heat: &heat,
-            programs: &[],
+            programs: Vec::new(),
             told: Vec::new(),
             notes: &["a note".to_owned()],
             damage: Damage::default(),
         };
         let mut page = Vec::new();
-        write(&mut page, &report).unwrap();
+        fit(&mut page, &report).unwrap();
         String::from_utf8(page).unwrap()
     }
 
@@ -321,7 +364,10 @@ mod tests {
     /// not loaded.
     #[test]
     fn the_page_needs_no_network() {
-        let page = made(&fixture::records(Mode::Shadow), &fixture::info(Mode::Shadow));
+        let page = made(
+            &fixture::records(Mode::Shadow),
+            &fixture::info(Mode::Shadow),
+        );
         let page = page.replace("http://www.w3.org/2000/svg", "");
         for address in ["http:", "https:", "//cdn", "@import", "src=", "<link"] {
             assert!(!page.contains(address), "{address}");

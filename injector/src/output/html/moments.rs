@@ -420,11 +420,11 @@ impl<'a> View<'a> {
             wait.over && wait.lock == self.wait.lock && (self.from..self.to).contains(&wait.end_ns)
         });
         let arrows = ended.filter_map(|wait| {
-            let (holder, released_ns) = wait.holders.last()?;
+            let last = wait.holders.last()?;
             Some(Arrow {
-                from: lane(*holder).filter(|_| *holder != wait.goroutine)?,
+                from: lane(last.goroutine).filter(|_| last.goroutine != wait.goroutine)?,
                 to: lane(wait.goroutine)?,
-                released_ns: since(*released_ns),
+                released_ns: since(last.until_ns),
                 got_ns: since(wait.end_ns),
             })
         });
@@ -473,15 +473,15 @@ impl<'a> View<'a> {
             }
             first.push_str(". ");
         }
-        if let Some((holder, _)) = wait.holders.last() {
+        if let Some((holder, _)) = shares(wait).into_iter().max_by_key(|(_, share)| *share) {
             let mut holds = self.all.holds.iter();
             let held = holds.find(|hold| {
-                hold.goroutine == *holder
+                hold.goroutine == holder
                     && hold.lock == wait.lock
                     && hold.start_ns < wait.end_ns
                     && hold.end_ns > wait.start_ns
             });
-            let who = capital(&self.goroutine(*holder));
+            let who = capital(&self.goroutine(holder));
             first.push_str(&match held {
                 Some(hold) if hold.whole => format!(
                     "{who} had {lock} for {}.",
@@ -526,19 +526,25 @@ impl<'a> View<'a> {
     }
 }
 
+/// Who had the lock during a wait, in order, and for how much of it.
+fn shares(wait: &Wait) -> Vec<(u64, u64)> {
+    let mut shares: Vec<(u64, u64)> = Vec::new();
+    let mut from = wait.start_ns;
+    for one in &wait.holders {
+        let share = one.until_ns.saturating_sub(from);
+        from = from.max(one.until_ns);
+        match shares.iter_mut().find(|(known, _)| *known == one.goroutine) {
+            Some((_, sum)) => *sum += share,
+            None => shares.push((one.goroutine, share)),
+        }
+    }
+    shares
+}
+
 /// Those that had the lock longest during a wait, in the order in which they had
 /// it.
 fn holders(wait: &Wait) -> Vec<u64> {
-    let mut shares: Vec<(u64, u64)> = Vec::new();
-    let mut from = wait.start_ns;
-    for (holder, released_ns) in &wait.holders {
-        let share = released_ns.saturating_sub(from);
-        from = from.max(*released_ns);
-        match shares.iter_mut().find(|(known, _)| known == holder) {
-            Some((_, sum)) => *sum += share,
-            None => shares.push((*holder, share)),
-        }
-    }
+    let shares = shares(wait);
     let mut longest: Vec<u64> = shares.iter().map(|(_, share)| *share).collect();
     longest.sort_unstable_by_key(|share| std::cmp::Reverse(*share));
     let least = longest.get(HOLDERS - 1).copied().unwrap_or(0);

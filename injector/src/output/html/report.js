@@ -1,6 +1,7 @@
 'use strict';
 (() => {
   const model = JSON.parse(document.getElementById('model').textContent);
+  /** None if only maps and locks were traced. */
   const summary = model.summary;
 
   // ---- Elements. Text goes in as text, never as HTML: names are chosen by strangers.
@@ -156,7 +157,7 @@
       const left = 62, right = width - 12, row = 14, top = 8;
       const bottom = top + (high - low + 1) * row;
       const image = canvas(width, bottom + 40);
-      const end = Math.max(summary.elapsed_ns, 1);
+      const end = Math.max(model.elapsed_ns, 1);
       const x = (ns) => left + (right - left) * ns / end;
       const y = (index) => bottom - (index - low) * row;
       for (let index = low; index <= high + 1; index++) {
@@ -272,12 +273,14 @@
       one.remedy && el('p', {}, el('b', {}, 'What would help: '), one.remedy));
   }
 
-  document.getElementById('when').textContent = model.made_on;
+  const started = model.started_unix_ms ? `${new Date(model.started_unix_ms).toISOString().slice(0, 19).replace('T', ' ')} UTC, ` : '';
+  document.getElementById('when').textContent = `${started}${time(model.elapsed_ns)}, ${model.host}`;
 
   part('words', 'In words',
-    el('h3', {}, 'What was asked'), paragraphs(model.asked), el('p', { class: 'muted small' }, `Seed ${model.seed}: with it the same calls get the same decisions again. Hook: ${summary.hook}. Engine: ${summary.engine}.`),
-    el('ul', { class: 'rules' }, summary.rules.map((rule) => el('li', {}, rule))),
-    el('h3', {}, 'What was delivered'), paragraphs(model.delivered),
+    el('h3', {}, 'What was asked'), paragraphs(model.asked), summary && [
+      el('ul', { class: 'rules' }, summary.rules.map((rule) => el('li', {}, rule))),
+      el('p', { class: 'muted small' }, `Seed ${model.seed}: with it the same calls get the same decisions again. Hook: ${summary.hook}. Engine: ${summary.engine}.`),
+      el('h3', {}, 'What was delivered'), paragraphs(model.delivered)],
     el('h3', {}, 'What came of it, worst first'),
     model.findings.length
       ? el('ol', { class: 'findings' }, model.findings.map(finding))
@@ -290,8 +293,8 @@
   function tile(name, value, small) {
     return el('div', { class: 'tile' }, el('dt', {}, name), el('dd', {}, value, small && el('small', {}, small)));
   }
-  const shadow = summary.mode === 'shadow';
-  const sends = summary.sends;
+  const shadow = summary?.mode === 'shadow';
+  const sends = summary?.sends;
   function whoSent() {
     const number = (pointer) => (field, format = count) => figure(`${pointer}/sends/${field}`, format);
     const row = (name, pointer) => {
@@ -317,7 +320,7 @@
         time_(index, 'asked_ns'), time_(index, 'delivered_ns'), time_(index, 'natural_ns'), did(send)]),
       ['', 'text', 'text', '', '', '', 'text']);
   }
-  if (sends.count > 0) {
+  if (sends?.count > 0) {
     part('sends', 'Sends',
       el('dl', { class: 'tiles' },
         tile('with a record', figure(`${counts}/count`, count), `${count(summary.counters.seen)} seen`),
@@ -349,12 +352,13 @@
   }
   const CAUSES = [['f-injected', 'injected delay'], ['f-sending', 'the send itself'], ['f-unexplained', 'not explained by sends']];
   function waiting(program) {
+    if (!program.waiting) return null;
     const { column_ns, columns } = program.waiting;
-    const length = (index) => Math.min(column_ns, summary.elapsed_ns - index * column_ns);
+    const length = (index) => Math.min(column_ns, model.elapsed_ns - index * column_ns);
     const most = Math.max(...columns.map((column, index) => length(index) > 0 ? (column[0] + column[1] + column[2]) / length(index) : 0), 0);
     if (most === 0) return null;
     const draw = (width) => {
-      const left = 44, right = width - 12, top = 10, bottom = 150, end = Math.max(summary.elapsed_ns, 1);
+      const left = 44, right = width - 12, top = 10, bottom = 150, end = Math.max(model.elapsed_ns, 1);
       const image = canvas(width, bottom + 40);
       const x = (ns) => left + (right - left) * ns / end;
       const step = nice(most, 4);

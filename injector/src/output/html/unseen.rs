@@ -52,10 +52,10 @@ pub fn of(report: &Report<'_>) -> Vec<Unseen> {
     );
     add(
         "sends without a start".to_owned(),
-        report.sends.total.no_start,
+        report.sends.map_or(0, |sends| sends.total.no_start),
         "Sends that were seen to end and not to begin. They have no times.",
     );
-    for program in report.programs {
+    for program in &report.programs {
         let of = |what: &str| format!("process {}: {what}", program.pid);
         for (name, count, meaning) in Limits::rows(&program.trace.limits()) {
             add(of(&words(name)), count, meaning);
@@ -103,7 +103,7 @@ pub fn of(report: &Report<'_>) -> Vec<Unseen> {
 }
 
 /// Operations that were seen in a part of the time only.
-pub fn shares(told: &[&Value]) -> Vec<Share> {
+pub fn shares(told: &[Value]) -> Vec<Share> {
     let summaries = of_type(told, "maps_summary");
     let shares = summaries.flat_map(|told| {
         list(told, "seen").iter().filter_map(|seen| {
@@ -117,10 +117,8 @@ pub fn shares(told: &[&Value]) -> Vec<Share> {
     shares.filter(|seen| seen.share < 0.99).collect()
 }
 
-fn of_type<'a>(told: &'a [&Value], name: &'a str) -> impl Iterator<Item = &'a Value> {
-    told.iter()
-        .copied()
-        .filter(move |told| told["type"] == name)
+fn of_type<'a>(told: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Value> {
+    told.iter().filter(move |told| told["type"] == name)
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
@@ -148,6 +146,6 @@ mod tests {
             operation: "access".to_owned(),
             share: 0.125,
         }];
-        assert_eq!(shares(&[&other, &told]), expected);
+        assert_eq!(shares(&[other, told]), expected);
     }
 }

@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::super::{
-    RunInfo, maps_finding, nanoseconds,
+    maps_finding, nanoseconds,
     units::{Time, percent},
 };
 use crate::{
     explain::{
-        Summary, Totals,
+        RunInfo, Summary, Totals,
         maps::{Claim, Confidence, Finding, Party},
     },
     go::is_runtime,
@@ -53,7 +53,16 @@ impl Worded {
 }
 
 /// What was asked for.
-pub fn asked(info: &RunInfo) -> Vec<String> {
+pub fn asked(info: &RunInfo, sends: bool) -> Vec<String> {
+    if !sends {
+        return vec![format!(
+            "For {}, maps and locks of {} were traced, and nothing was done to its sends. The run \
+             ended because: {}.",
+            Time(nanoseconds(info.elapsed)),
+            info.targets,
+            info.ended
+        )];
+    }
     let doing = match info.mode {
         Mode::Enforce => "what the rules chose was done",
         Mode::Shadow => "shadow mode: what the rules chose was recorded and not done",
@@ -297,7 +306,6 @@ pub fn of_fatal(report: &Value) -> Worded {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::{
@@ -314,8 +322,11 @@ mod tests {
         for number in [total.delayed, total.chosen, totals.get(Counter::Seen)] {
             assert!(words.contains(&number.to_string()), "{number}: {words}");
         }
-        let asked = asked(&info).join(" ");
-        assert!(asked.contains(&info.targets) && asked.contains("10s"), "{asked}");
+        let asked = asked(&info, true).join(" ");
+        assert!(
+            asked.contains(&info.targets) && asked.contains("10s"),
+            "{asked}"
+        );
     }
 
     #[test]
