@@ -73,7 +73,6 @@ struct Program<'a> {
 /// What the script draws.
 #[derive(Debug, Serialize)]
 struct Model {
-    title: String,
     injector: &'static str,
     host: String,
     started_unix_ms: u64,
@@ -198,7 +197,6 @@ impl Model {
         let worst = report.sends.map(Summary::worst).unwrap_or_default();
         Self {
             injector: env!("CARGO_PKG_VERSION"),
-            title: title(report),
             host: report.host.clone(),
             started_unix_ms: report.started_unix_ns / 1_000_000,
             elapsed_ns: nanoseconds(info.elapsed),

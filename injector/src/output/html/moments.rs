@@ -568,3 +568,170 @@ fn capital(text: &str) -> String {
     let first = characters.next().map(|first| first.to_ascii_uppercase());
     first.into_iter().chain(characters).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        explain::{
+            fixture,
+            maps::{Holder, LockLayout, Parts},
+        },
+        go::{MapKind, Offsets},
+    };
+
+    const MS: u64 = 1_000_000;
+    const START: u64 = 1_000 * MS;
+    const LOCK: u64 = 0xc000;
+
+    fn trace() -> Trace {
+        Trace::new(
+            START,
+            MapKind::Swiss,
+            LockLayout::of(&Offsets::of_table(27)),
+        )
+    }
+
+    /// Goroutine 2 and 3 wait for 1, which sends under the lock from 5 to 35 ms, 25 ms
+    /// of it delayed.
+    fn moments() -> Moments {
+        let mut moments = Moments::default();
+        let record = SendRecord {
+            start_ns: START + 5 * MS,
+            goroutine: 1,
+            ..fixture::delayed(25 * MS, 25 * MS, 5 * MS)
+        };
+        let frame = |function: &str| Frame {
+            function: function.to_owned(),
+            file: "/srv/cache.go".to_owned(),
+            line: 88,
+        };
+        let stack = ["runtime.send", "net.(*conn).Write", "main.refresh"].map(frame);
+        moments.send(&record, &stack);
+        let hold = Hold {
+            goroutine: 1,
+            lock: LOCK,
+            start_ns: START + 4 * MS,
+            end_ns: START + 40 * MS,
+            whole: true,
+            ..Hold::default()
+        };
+        moments.span(&Span::Hold(hold), START);
+        for (goroutine, from) in [(2, 10), (3, 12)] {
+            let wait = Wait {
+                goroutine,
+                lock: LOCK,
+                start_ns: START + from * MS,
+                end_ns: START + 41 * MS,
+                over: true,
+                parts: Parts {
+                    injected: (30 - from) * MS,
+                    sending: 5 * MS,
+                    unexplained: 6 * MS,
+                    chained: 0,
+                },
+                holders: [Holder {
+                    goroutine: 1,
+                    until_ns: START + 40 * MS,
+                    ..Holder::default()
+                }]
+                .into(),
+                causes: [Cause {
+                    goroutine: 1,
+                    send_start_ns: START + 5 * MS,
+                    injected_ns: (30 - from) * MS,
+                    sending_ns: 5 * MS,
+                }]
+                .into(),
+                ..Wait::default()
+            };
+            moments.span(&Span::Wait(wait), START);
+        }
+        moments
+    }
+
+    #[test]
+    fn the_chain_is_told_from_the_send_to_the_waiter() {
+        let all = moments().worst(&trace(), START);
+        // The other wait overlaps with it, so it is in the same picture.
+        let [moment] = &all[..] else {
+            panic!("not one moment: {all:?}");
+        };
+        assert_eq!(moment.title, "the lock at 0xc000: goroutine 2 waited 31ms");
+        assert_eq!(
+            moment.words,
+            [
+                "Goroutine 1 sent to 127.0.0.1:80 in main.refresh (line 88): 25ms of delay were \
+                 injected, and the send itself took 5ms. Goroutine 1 had the lock at 0xc000 for \
+                 36ms.",
+                "Goroutine 2 waited 31ms for it: 20ms for injected delays, 5ms for sends \
+                 themselves, 6ms that no send explains.",
+            ]
+        );
+        let lanes = moment.lanes.iter().map(|lane| lane.goroutine);
+        assert_eq!(lanes.collect::<Vec<_>>(), [1, 2, 3]);
+        let [hold, send] = &moment.lanes[0].bars[..] else {
+            panic!("not a hold and a send: {:?}", moment.lanes[0]);
+        };
+        assert_eq!((hold.start_ns, hold.end_ns), (4 * MS, 40 * MS));
+        assert_eq!((send.start_ns, send.end_ns), (5 * MS, 35 * MS));
+        let arrow = |to| Arrow {
+            from: 0,
+            to,
+            released_ns: 40 * MS,
+            got_ns: 41 * MS,
+        };
+        assert_eq!(moment.arrows, [arrow(1), arrow(2)]);
+        assert!(moment.from_ns <= 4 * MS && moment.to_ns >= 41 * MS);
+    }
+
+    #[test]
+    fn what_waited_over_time_is_what_waited() {
+        let over = moments().over_time();
+        let sum = over
+            .columns
+            .iter()
+            .fold(Waiting::default(), |mut sum, column| {
+                sum.add(column);
+                sum
+            });
+        // To the nanosecond in each column, rounded down.
+        let waited: u64 = sum.0.iter().sum();
+        assert!((60 * MS - 1000..=60 * MS).contains(&waited), "{waited}");
+    }
+
+    #[test]
+    fn goroutines_without_room_are_counted() {
+        let mut moments = moments();
+        for goroutine in 10..30 {
+            let wait = Wait {
+                goroutine,
+                lock: LOCK,
+                start_ns: START + 20 * MS,
+                end_ns: START + 41 * MS,
+                ..Wait::default()
+            };
+            moments.span(&Span::Wait(wait), START);
+        }
+        let moment = &moments.worst(&trace(), START)[0];
+        assert_eq!(moment.lanes.len(), LANES);
+        assert_eq!(moment.lanes.len() + moment.not_drawn, 3 + 20);
+    }
+
+    #[test]
+    fn the_programs_own_frame_is_named() {
+        let frame = |function: &str| Frame {
+            function: function.to_owned(),
+            file: String::new(),
+            line: 1,
+        };
+        let name = |stack: &[&str]| {
+            let stack: Vec<_> = stack.iter().map(|it| frame(it)).collect();
+            own(&stack).map(|frame| frame.function.clone())
+        };
+        let found = name(&["runtime.x", "net.(*conn).Write", "shop.example/cart.Add"]);
+        assert_eq!(found.as_deref(), Some("shop.example/cart.Add"));
+        assert_eq!(name(&["runtime.x", "net.y"]).as_deref(), Some("net.y"));
+        assert_eq!(name(&[]), None);
+    }
+}

@@ -224,7 +224,8 @@
     const rows = shown.flatMap(([name]) => summary[name].histogram);
     const low = Math.log10(Math.min(...rows.map(from))), high = Math.log10(Math.max(...rows.map(below)));
     const draw = (width) => {
-      const left = 6, right = width - 6, band = 56, gap = 26;
+      const narrow = width < 560;
+      const left = 6, right = width - 6, band = 56, gap = narrow ? 42 : 26;
       const bottom = shown.length * (band + gap);
       const image = canvas(width, bottom + 40);
       const x = (ns) => left + (right - left) * (Math.log10(Math.max(ns, 0.5)) - low) / Math.max(high - low, 0.1);
@@ -236,8 +237,8 @@
       shown.forEach(([name, label, colour], index) => {
         const of = summary[name], base = (index + 1) * (band + gap);
         const most = Math.max(...of.histogram.map((row) => row.count));
-        image.append(text(left, base - band - 8, label, { class: 'name' }),
-          text(right, base - band - 8, `${plural(of.count, 'send', 'sends')}, median ${time(of.p50_ns)}, 99 % ${time(of.p99_ns)}`, { 'text-anchor': 'end' }),
+        image.append(text(left, base - band - (narrow ? 22 : 8), label, { class: 'name' }),
+          text(narrow ? left : right, base - band - 8, `${plural(of.count, 'send', 'sends')}, median ${time(of.p50_ns)}, 99 % ${time(of.p99_ns)}`, { 'text-anchor': narrow ? 'start' : 'end' }),
           svg('line', { class: 'axis', x1: left, x2: right, y1: base, y2: base }));
         for (const row of of.histogram) {
           const height = Math.max(1.5, (band - 2) * row.count / most);
