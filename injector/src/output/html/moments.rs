@@ -447,7 +447,8 @@ impl<'a> View<'a> {
         let lock = self.lock(wait.lock);
         let longest = |cause: &&Cause| cause.injected_ns + cause.sending_ns;
         let mut first = String::new();
-        if let Some(cause) = wait.causes.iter().max_by_key(longest) {
+        let cause = wait.causes.iter().max_by_key(longest);
+        if let Some(cause) = cause {
             first = format!("{} sent", capital(&self.goroutine(cause.goroutine)));
             let mut sends = self.all.sends.iter();
             let sent = sends.find(|sent| {
@@ -481,7 +482,10 @@ impl<'a> View<'a> {
                     && hold.start_ns < wait.end_ns
                     && hold.end_ns > wait.start_ns
             });
-            let who = capital(&self.goroutine(holder));
+            let who = match cause {
+                Some(cause) if cause.goroutine == holder => "It".to_owned(),
+                _ => capital(&self.goroutine(holder)),
+            };
             first.push_str(&match held {
                 Some(hold) if hold.whole => format!(
                     "{who} had {lock} for {}.",
@@ -662,8 +666,7 @@ mod tests {
             moment.words,
             [
                 "Goroutine 1 sent to 127.0.0.1:80 in main.refresh (line 88): 25ms of delay were \
-                 injected, and the send itself took 5ms. Goroutine 1 had the lock at 0xc000 for \
-                 36ms.",
+                 injected, and the send itself took 5ms. It had the lock at 0xc000 for 36ms.",
                 "Goroutine 2 waited 31ms for it: 20ms for injected delays, 5ms for sends \
                  themselves, 6ms that no send explains.",
             ]

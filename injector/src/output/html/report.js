@@ -271,7 +271,8 @@
         el('a', { href: `#${one.part}` }, 'the rest')),
       el('h3', {}, one.title),
       one.evidence.length > 0 && el('ul', { class: 'small' }, one.evidence.map((line) => el('li', {}, line))),
-      one.remedy && el('p', {}, el('b', {}, 'What would help: '), one.remedy));
+      one.remedy && el('p', {}, el('b', {}, 'What would help: '), one.remedy),
+      one.why.length > 0 && more('How sure that is', el('ul', { class: 'small' }, one.why.map((line) => el('li', {}, line)))));
   }
 
   const started = model.started_unix_ms ? `${new Date(model.started_unix_ms).toISOString().slice(0, 19).replace('T', ' ')} UTC, ` : '';

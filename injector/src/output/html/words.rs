@@ -37,6 +37,8 @@ pub struct Worded {
     title: String,
     /// What it rests on.
     evidence: Vec<String>,
+    /// Why it is as sure as it is.
+    why: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,6 +142,7 @@ pub fn of_sends(info: &RunInfo, summary: &Summary, totals: &Totals) -> Vec<Worde
         grade: Grade::Note,
         title,
         evidence,
+        why: Vec::new(),
         remedy: remedy.map(str::to_owned),
         confidence: None,
         part: "sends",
@@ -246,7 +249,6 @@ pub fn of_finding(finding: &Finding) -> Worded {
     };
     let mut evidence: Vec<String> = finding.parties.iter().take(3).map(party).collect();
     evidence.extend(finding.inferred.iter().cloned());
-    evidence.extend(finding.why.iter().cloned());
     let grade = match (finding.claim, finding.confidence) {
         (Claim::Overlap, Confidence::High) => Grade::Fatal,
         (_, Confidence::Low) | (Claim::ChangeDuringOwnIteration, _) => Grade::Note,
@@ -256,6 +258,7 @@ pub fn of_finding(finding: &Finding) -> Worded {
         grade,
         title,
         evidence,
+        why: finding.why.clone(),
         remedy: Some(finding.remedy.to_owned()),
         confidence: Some(finding.confidence.name()),
         part: "locks",
@@ -300,6 +303,7 @@ pub fn of_fatal(report: &Value) -> Worded {
         grade: Grade::Fatal,
         title: format!("The program ended itself: {}", text("message")),
         evidence,
+        why: Vec::new(),
         remedy: report["remedy"].as_str().map(str::to_owned),
         confidence: None,
         part: "fatal",
