@@ -238,6 +238,9 @@ pub struct Report {
 /// Files that `report` makes for other tools; those that are there are replaced.
 #[derive(Debug, Default, Args)]
 pub struct ReportFiles {
+    /// Write the report as one HTML page, which needs no network, to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write a trace for ui.perfetto.dev: sends, waits, holds and map events on one
     /// time line.
     #[arg(long, value_name = "FILE")]

@@ -1,4 +1,4 @@
-//! Files for other tools that `injector report` makes.
+//! Files that `injector report` makes.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use super::args::ReportFiles;
 use crate::{
     output::{
-        folded,
+        folded, html,
         perfetto::{self, Began, Timeline},
         pprof::{self, Taken},
         profile::{Profile, Profiler},
@@ -22,6 +22,7 @@ use crate::{
 /// Sees what passes by for those files that are wanted.
 pub struct Files<'a> {
     flags: &'a ReportFiles,
+    seen: Option<html::Seen>,
     timeline: Option<Timeline>,
     profiler: Option<Profiler>,
 }
@@ -33,6 +34,7 @@ impl<'a> Files<'a> {
         let wanted = profiles.iter().any(|directory| directory.is_some());
         Self {
             flags,
+            seen: flags.html.is_some().then(html::Seen::default),
             timeline: flags.perfetto.is_some().then(Timeline::default),
             profiler: wanted.then(Profiler::default),
         }
@@ -40,9 +42,10 @@ impl<'a> Files<'a> {
 
     /// Who has to see the recording pass by.
     pub fn watchers(&mut self) -> impl Iterator<Item = &mut dyn Watcher> {
+        let seen = self.seen.as_mut().map(|it| it as &mut dyn Watcher);
         let timeline = self.timeline.as_mut().map(|it| it as &mut dyn Watcher);
         let profiler = self.profiler.as_mut().map(|it| it as &mut dyn Watcher);
-        timeline.into_iter().chain(profiler)
+        seen.into_iter().chain(timeline).chain(profiler)
     }
 
     /// Writes them, and says so on stderr.
@@ -51,6 +54,9 @@ impl<'a> Files<'a> {
         let lost: u64 = programs.map(|program| program.trace.lost_spans()).sum();
         if lost > 0 {
             eprintln!("injector: {lost} waits, holds or iterations had no room and are in no file");
+        }
+        if let (Some(path), Some(seen)) = (&self.flags.html, &self.seen) {
+            file(path, |out| html::write(out, replayed, seen))?;
         }
         if let (Some(path), Some(timeline)) = (&self.flags.perfetto, &self.timeline) {
             let began = Began {

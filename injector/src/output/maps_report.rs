@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     json_line,
@@ -148,6 +149,12 @@ pub fn text(out: &mut dyn Write, trace: &Trace) -> io::Result<()> {
 pub fn json(out: &mut dyn Write, pid: u32, trace: &Trace) -> io::Result<()> {
     let known = Known::of(trace, JSON_ROWS);
     json_line(out, &Report::new(pid, &known))
+}
+
+/// The same object, with so many rows of each table.
+pub(super) fn value(pid: u32, trace: &Trace, rows: usize) -> Value {
+    let known = Known::of(trace, rows);
+    serde_json::to_value(Report::new(pid, &known)).expect("its keys are strings")
 }
 
 fn page(known: &Known) -> String {

@@ -10,6 +10,7 @@ pub mod fatal;
 pub mod findings;
 pub mod folded;
 pub mod go;
+pub mod html;
 pub mod json;
 pub mod line;
 pub mod maps;

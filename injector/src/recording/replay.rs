@@ -81,6 +81,9 @@ pub struct Program {
 /// Somebody who wants to see each thing pass by, in the order of time as far as
 /// the run knew it.
 pub trait Watcher {
+    /// The run began at this time; first, and perhaps again.
+    fn begun(&mut self, _start_ns: u64) {}
+
     /// A send, and where the goroutine was that sent; empty when that is not
     /// known.
     fn send(&mut self, _send: &SendRecord, _stack: &[Frame]) {}
@@ -161,7 +164,12 @@ impl Replay<'_, '_> {
     fn take(&mut self, content: Content) {
         match content {
             // The one with the end is the last.
-            Content::Run(run) => self.run = Some(run),
+            Content::Run(run) => {
+                for watcher in &mut *self.watchers {
+                    watcher.begun(run.start_ns);
+                }
+                self.run = Some(run);
+            }
             Content::Program(program) => self.program(program),
             Content::Send(send) => self.send(&SendRecord::from(&send)),
             Content::Stack(stack) => {

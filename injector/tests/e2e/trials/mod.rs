@@ -11,6 +11,7 @@ mod faults;
 mod go_doctor;
 mod guards;
 mod help;
+mod html;
 mod maps;
 mod maps_faults;
 mod maps_hold;
@@ -54,6 +55,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         go_doctor::trials(host),
         help::trials(host),
         recording::trials(host),
+        html::trials(host),
         maps::trials(host),
         maps_hold::trials(host),
         maps_names::trials(host),
