@@ -9,7 +9,9 @@ mod hold;
 pub mod maps;
 mod rules;
 mod run;
+mod screen;
 mod sink;
+mod tui;
 pub mod watchdog;
 
 pub use attach::{NoErrorHook, NoHook, NoSleepEngine};

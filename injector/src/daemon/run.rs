@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use injector_ebpf::{Budget, Hook, LifecycleEvent, SendRecord, SendStack, Target};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -23,12 +23,16 @@ use super::{
     maps::{self, Observed, failed},
     rules::Rules,
     sink::{Format, Sink, Verbosity},
+    tui::{self, Tui},
 };
 use crate::{
     clock,
     explain::{Summary, Totals},
     kernel::{HookChoice, Kernel, engine::EngineChoice, host::Host},
-    output::{RunInfo, mode_name, recorded},
+    output::{
+        RunInfo, mode_name, recorded,
+        tui::{Acting, Action, Model, Program, Sends},
+    },
     plan::{Plan, compile},
     recording::{schema::Content, write::Recorder},
     target::{
@@ -72,6 +76,8 @@ pub struct Job {
     pub record: Option<PathBuf>,
     /// Path of the control socket.
     pub control: Option<PathBuf>,
+    /// Whether the terminal UI shows the run, in the place of lines.
+    pub tui: bool,
     /// Output.
     pub format: Format,
     /// Output.
@@ -100,6 +106,7 @@ struct Run {
     requests: mpsc::Receiver<Asked>,
     _control: Option<ControlSocket>,
     sink: Sink,
+    tui: Option<Tui>,
     summary: Summary,
     recorder: Option<Recorder>,
     observed: Option<Observed>,
@@ -111,8 +118,10 @@ struct Run {
     may_act: bool,
     start_ns: u64,
     start: Instant,
-    /// Whether the lease is renewed.
+    /// Whether the time for acting lasts.
     acting: bool,
+    /// Whether a person lets every send through for now.
+    paused: bool,
 }
 
 struct Table<'k>(&'k mut Kernel);
@@ -191,6 +200,7 @@ impl Run {
             requests,
             _control: control,
             sink,
+            tui: None,
             summary: Summary::default(),
             recorder,
             observed: None,
@@ -201,6 +211,7 @@ impl Run {
             start_ns,
             start: Instant::now(),
             acting: true,
+            paused: false,
             kernel,
             job,
         };
@@ -219,7 +230,69 @@ impl Run {
         if let Some(command) = &mut run.job.command {
             command.start()?;
         }
+        run.start_tui()?;
         Ok(run)
+    }
+
+    fn start_tui(&mut self) -> Result<()> {
+        if self.job.tui {
+            self.tui = Some(Tui::start(Model {
+                duration: self.job.plan.duration,
+                sends: Some(Sends::new(self.start_ns)),
+                ..Model::default()
+            })?);
+            self.show()?;
+        }
+        Ok(())
+    }
+
+    /// Shows what is known now in the UI, if there is one.
+    fn show(&mut self) -> Result<()> {
+        let totals = self.totals()?;
+        let acting = self.acting();
+        let targets = format!("{}: {} processes", self.job.selector, self.tracker.len());
+        let elapsed = self.start.elapsed();
+        let Some(Tui { model, .. }) = &mut self.tui else {
+            return Ok(());
+        };
+        model.elapsed = elapsed;
+        model.targets = targets;
+        model.acting = Some(acting);
+        model.cost = tui::own_cost(own_cpu(), elapsed, &totals);
+        if let Some(sends) = &mut model.sends {
+            sends.second(totals, &self.summary);
+        }
+        if let Some(observed) = &self.observed {
+            model.program = Some(Program::of(observed.trace()));
+            model.cost.extend(tui::probe_cost(&observed.spent()));
+        }
+        if let Some(tui) = &mut self.tui {
+            tui.draw()?;
+        }
+        Ok(())
+    }
+
+    /// What is done to sends at the moment.
+    fn acting(&self) -> Acting {
+        let rules = self.job.plan.rules.iter().map(ToString::to_string);
+        Acting {
+            rule: rules.collect::<Vec<_>>().join("; "),
+            mode: self.job.plan.mode,
+            paused: self.paused || !self.acting,
+        }
+    }
+
+    /// Carries out what a key asks for; true when it ends the run.
+    fn press(&mut self, action: Action) -> Result<bool> {
+        let request = tui::request(action, &self.job.plan, self.paused);
+        let uid = nix::unistd::geteuid();
+        let outcome = self.carry_out(&request, &format!("key: uid {uid}"));
+        let acting = self.acting();
+        if let Some(tui) = &mut self.tui {
+            tui.model.acting = Some(acting);
+            tui.answer(outcome.unwrap_or_else(|why| format!("refused: {why}")))?;
+        }
+        Ok(request == Request::Stop)
     }
 
     /// Traces the maps of a target, if that is wanted.
@@ -307,7 +380,9 @@ impl Run {
                 tokio::select! {
                     biased;
                     _ = lease.tick(), if self.acting => {
-                        self.kernel.renew_lease(self.job.lease)?;
+                        if !self.paused {
+                            self.kernel.renew_lease(self.job.lease)?;
+                        }
                         if let Err(error) = self.engine.check() {
                             break Ending::Engine(format!("{error:#}"));
                         }
@@ -333,6 +408,13 @@ impl Run {
                             break Ending::Control;
                         }
                     }
+                    action = tui::action(&mut self.tui) => {
+                        match action.map_err(anyhow::Error::from).and_then(|it| self.press(it)) {
+                            Ok(true) => break Ending::Key,
+                            Ok(false) => {}
+                            Err(error) => break failed(error)?,
+                        }
+                    }
                     ready = self.lifecycle.readable() => {
                         ready?.clear_ready();
                         self.processes()?;
@@ -346,8 +428,15 @@ impl Run {
                             recorder.flush().context(NOT_RECORDED)?;
                         }
                         let totals = self.totals()?;
-                        if let Err(error) = self.sink.status(&totals, self.start.elapsed()) {
-                            break closed(error)?;
+                        let told = match &mut self.tui {
+                            Some(_) => self.show(),
+                            None => self
+                                .sink
+                                .status(&totals, self.start.elapsed())
+                                .map_err(Into::into),
+                        };
+                        if let Err(error) = told {
+                            break failed(error)?;
                         }
                         if self.total_delay_is_used_up()? {
                             break Ending::TotalDelay;
@@ -395,6 +484,7 @@ impl Run {
             sends,
             summary,
             sink,
+            tui,
             recorder,
             observed,
             stacks,
@@ -410,7 +500,10 @@ impl Run {
                 if let Some(recorder) = recorder {
                     recorder.add(Content::Send(record.into()))?;
                 }
-                sink.send(record)?;
+                match tui.as_mut().map(|tui| &mut tui.model.sends) {
+                    None => sink.send(record)?,
+                    Some(sends) => sends.iter_mut().for_each(|sends| sends.record(record)),
+                }
                 Ok(())
             })
             .map_err(as_io)?;
@@ -468,19 +561,23 @@ impl Run {
             pid,
             answer,
         } = asked;
-        let result = self.change(&request);
-        if request != Request::Status {
-            // The audit line.
+        let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+        let result = self.carry_out(&request, &format!("control: uid {uid} (pid {pid})"));
+        let _ = answer.send(result);
+        request == Request::Stop
+    }
+
+    /// Changes the run, with a line that says who has.
+    fn carry_out(&mut self, request: &Request, who: &str) -> Result<String, String> {
+        let result = self.change(request);
+        if *request != Request::Status {
             let outcome = match &result {
                 Ok(text) => text.clone(),
                 Err(error) => format!("refused: {error}"),
             };
-            let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
-            self.sink
-                .note(&format!("control: uid {uid} (pid {pid}): {outcome}"));
+            self.sink.note(&format!("{who}: {outcome}"));
         }
-        let _ = answer.send(result);
-        request == Request::Stop
+        result
     }
 
     fn change(&mut self, request: &Request) -> Result<String, String> {
@@ -496,6 +593,9 @@ impl Run {
                 return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
             Request::Stop => return Ok("stopping".to_owned()),
+            Request::Pause | Request::Resume => {
+                return self.pause(*request == Request::Pause).map_err(explain);
+            }
             Request::Mode(mode) => {
                 plan.mode = *mode;
                 format!("mode {}", mode_name(*mode))
@@ -524,6 +624,22 @@ impl Run {
             .map_err(explain)?;
         self.job.plan = plan;
         Ok(text)
+    }
+
+    /// Lets every send through from now on, or no longer. While that lasts the
+    /// lease is over, as if nobody were here.
+    fn pause(&mut self, pause: bool) -> Result<String> {
+        ensure!(
+            self.acting,
+            "the time is up (--duration): every send is let through"
+        );
+        self.paused = pause;
+        if pause {
+            self.kernel.set_control(|control| control.lease_ns = 0)?;
+            return Ok("paused: every send is let through".to_owned());
+        }
+        self.kernel.renew_lease(self.job.lease)?;
+        Ok("resumed".to_owned())
     }
 
     fn totals(&self) -> Result<Totals> {
@@ -568,6 +684,8 @@ impl Run {
         // First of all nobody is delayed any more, whatever else fails.
         self.kernel.set_control(|control| control.lease_ns = 0)?;
         let elapsed = self.start.elapsed();
+        // What follows is for the terminal as it was.
+        self.tui = None;
         match &ending {
             // It has let everybody go by dying.
             Ok(Ending::Engine(_)) => self.engine.stop(),
@@ -658,7 +776,7 @@ fn is_closed(error: &anyhow::Error) -> bool {
 }
 
 /// CPU time of this process so far.
-fn own_cpu() -> Option<Duration> {
+pub(super) fn own_cpu() -> Option<Duration> {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
     let time = |value: nix::sys::time::TimeVal| {
         Duration::new(value.tv_sec() as u64, value.tv_usec() as u32 * 1000)

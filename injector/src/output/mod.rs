@@ -18,7 +18,8 @@ pub mod recorded;
 pub mod status;
 pub mod summary;
 mod text;
-mod units;
+pub mod tui;
+pub mod units;
 pub mod watch;
 
 #[cfg(test)]

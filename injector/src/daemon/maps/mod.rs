@@ -27,6 +27,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{
@@ -34,11 +35,15 @@ use super::{
     ending::Ending,
     fatal_file,
     hold::Hold,
-    run::{closed, until},
+    run::{closed, own_cpu, until},
+    tui::{self, Tui},
 };
 use crate::{
     clock,
-    explain::maps::{Kinds, Trace},
+    explain::{
+        Totals,
+        maps::{Kinds, Trace},
+    },
     go::{self, Callers, GoError, MapKind, Program},
     kernel::host::Host,
     output::{
@@ -47,6 +52,7 @@ use crate::{
         fatal::{self, Report},
         maps::{self, Summary},
         nanoseconds,
+        tui::{Action, Model, Program as Shown},
     },
     plan::CpuShare,
 };
@@ -55,6 +61,8 @@ use tell::Teller;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
 use watch::Watches;
 
+/// How often the UI shows what is new.
+const SHOWN: Duration = Duration::from_secs(1);
 /// There is one target, so it is the first in the kernel's table.
 const TARGET: u16 = 0;
 
@@ -82,6 +90,8 @@ pub struct Job {
     pub watch_maps: Vec<String>,
     /// Output.
     pub format: Format,
+    /// Whether the terminal UI has the terminal: nothing is written until the end.
+    pub tui: bool,
 }
 
 /// Kinds of operations on maps.
@@ -115,9 +125,20 @@ pub async fn run(job: Job) -> Result<Ending> {
     // never taken out of the `AsyncFd`.
     let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
     let duration = job.duration;
+    let wants_tui = job.tui;
+    let targets = format!("process {} {}", job.pid, job.program.image().name);
     let mut observed = Observed::start(job)?;
     let deadline = duration.map(|duration| observed.start + duration);
-    let ending = events(&mut observed, &process, deadline).await;
+    let mut tui = None;
+    if wants_tui {
+        tui = Some(Tui::start(Model {
+            targets,
+            duration,
+            ..Model::default()
+        })?);
+    }
+    let ending = events(&mut observed, &process, deadline, &mut tui).await;
+    drop(tui);
     observed.finish(ending)
 }
 
@@ -125,10 +146,13 @@ async fn events(
     observed: &mut Observed,
     process: &AsyncFd<OwnedFd>,
     deadline: Option<Instant>,
+    tui: &mut Option<Tui>,
 ) -> Result<Ending> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut shown = interval(SHOWN);
+    shown.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let ending = tokio::select! {
             biased;
@@ -145,6 +169,19 @@ async fn events(
                 Ending::TargetsGone
             }
             () = until(deadline) => Ending::Duration,
+            action = tui::action(tui) => match (action, &mut *tui) {
+                (Ok(Action::Stop), _) => Ending::Key,
+                (Ok(_), Some(tui)) => match tui.answer("nothing is done to sends here".to_owned()) {
+                    Ok(()) => continue,
+                    Err(error) => closed(error)?,
+                },
+                (Ok(_), None) => continue,
+                (Err(error), _) => closed(error)?,
+            },
+            _ = shown.tick() => match tui.as_mut().map_or(Ok(()), |tui| observed.show(tui)) {
+                Ok(()) => continue,
+                Err(error) => closed(error)?,
+            },
         };
         return Ok(ending);
     }
@@ -176,6 +213,8 @@ pub struct Observed {
     hold: Option<Hold>,
     watches: Option<Watches>,
     format: Format,
+    /// Fatal errors that the UI leaves no room for.
+    kept: Option<Vec<u8>>,
     summary: Summary,
     start: Instant,
 }
@@ -214,12 +253,13 @@ impl Observed {
         Ok(Self {
             traces: traces(&tracer),
             known: tracer.targets().iter().map(known).collect(),
-            teller: Teller::new(job.format, vec![pid]),
+            teller: Teller::new(job.format, vec![pid], job.tui),
             tracer,
             fatal_dir: job.fatal_dir,
             hold,
             watches,
             format: job.format,
+            kept: job.tui.then(Vec::new),
             summary,
             start: Instant::now(),
         })
@@ -233,6 +273,26 @@ impl Observed {
     /// Its sends are told from now on, each before the next [`Self::turn`].
     pub fn expect_sends(&mut self) {
         self.traces[usize::from(TARGET)].expect_sends();
+    }
+
+    /// What is concluded of it.
+    pub fn trace(&self) -> &Trace {
+        &self.traces[usize::from(TARGET)]
+    }
+
+    /// What tracing has cost so far.
+    pub fn spent(&self) -> Spent {
+        spent(self.tracer.spending())
+    }
+
+    /// Shows what is known in the UI.
+    fn show(&self, tui: &mut Tui) -> io::Result<()> {
+        let elapsed = self.start.elapsed();
+        tui.model.elapsed = elapsed;
+        tui.model.program = Some(Shown::of(self.trace()));
+        tui.model.cost = tui::own_cost(own_cpu(), elapsed, &Totals::default());
+        tui.model.cost.extend(tui::probe_cost(&self.spent()));
+        tui.draw()
     }
 
     /// It has sent.
@@ -314,6 +374,7 @@ impl Observed {
             fatal_dir,
             hold,
             format,
+            kept,
             summary,
             ..
         } = self;
@@ -343,6 +404,10 @@ impl Observed {
                 let path = fatal_file::write(directory, &name, |out| write(out, *format, &report))?;
                 eprintln!("injector: wrote {}", path.display());
             }
+            if let Some(kept) = kept {
+                eprintln!("injector: fatal error of process {}: told at the end", target.pid);
+                return Ok(write(kept, *format, &report)?);
+            }
             teller.clear();
             let mut out = stdout().lock();
             write(&mut out, *format, &report)?;
@@ -359,6 +424,10 @@ impl Observed {
         let ending = ending?;
         if ending == Ending::OutputClosed {
             return Ok(ending);
+        }
+        let kept = self.kept.take().unwrap_or_default();
+        if let Err(error) = stdout().write_all(&kept) {
+            return closed(error);
         }
         if let Err(error) = self.report() {
             return failed(error);
