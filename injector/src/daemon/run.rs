@@ -45,6 +45,9 @@ use crate::{
 /// How often the send ring is looked at. The kernel side wakes us earlier when
 /// it fills up.
 const POLL: Duration = Duration::from_millis(20);
+/// How often in its length the lease is renewed, and the engine's server asked for
+/// a sign of life: with two unanswered, it is ended before the lease is.
+const RENEWALS: u32 = 4;
 /// How often processes are compared with the target table.
 const SCAN: Duration = Duration::from_secs(2);
 /// How often the status is written: to a terminal or JSON, and to a log.
@@ -369,7 +372,7 @@ impl Run {
         let mut poll = ticks(POLL);
         let mut scan = ticks(SCAN);
         let mut status = ticks(STATUS);
-        let mut lease = ticks(self.job.lease / 3);
+        let mut lease = ticks(self.job.lease / RENEWALS);
         let mut deadline = self.job.plan.duration.map(|duration| self.start + duration);
         let mut command = self.job.command.take();
 

@@ -41,7 +41,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Sleeper {
     process: Child,
     socket: UnixStream,
-    is_asked: bool,
+    /// Questions in a row without an answer.
+    unanswered: u32,
     /// The process that has the page.
     pub holder_pid: u32,
     /// Where it has it.
@@ -69,7 +70,7 @@ impl Sleeper {
             Ok((holder_pid, address)) => Ok(Self {
                 process,
                 socket,
-                is_asked: false,
+                unanswered: 0,
                 holder_pid,
                 address,
             }),
@@ -81,20 +82,23 @@ impl Sleeper {
         }
     }
 
-    /// Whether the server lives and has answered since the last call; asks it
-    /// again. One that has not is hung, and is ended, because threads that wait
-    /// for it cannot be killed.
+    /// Whether the server lives and answers; asks it again. One that has not
+    /// answered for two calls is hung, and is ended, because threads that wait for
+    /// it cannot be killed. Two, because after a pause of the whole machine we may
+    /// be here before it has had the CPU.
     ///
     /// # Errors
     ///
     /// It is gone, or was ended.
     pub fn check(&mut self) -> Result<()> {
-        let answered = self.beats()?.is_some();
-        if self.is_asked && !answered {
+        if self.beats()?.is_some() {
+            self.unanswered = 0;
+        }
+        if self.unanswered == 2 {
             self.kill();
             bail!("its server did not answer and was ended");
         }
-        self.is_asked = true;
+        self.unanswered += 1;
         self.ask()
     }
 

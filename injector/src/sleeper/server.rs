@@ -67,20 +67,30 @@ fn start(sleeps: u32, control: u32) -> Result<Server> {
     setsid().context("cannot start a session")?;
     // Without this, timers are up to 50 µs late on purpose.
     rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
-    // Late answers are what the threads that sleep pay for other load; without
-    // the right to, it runs as any other.
-    let _ = rustix::process::setpriority_process(None, -20);
-
     let (device, mount) = mount::open()?;
+    let holder = start_holder(mount)?;
+    prefer();
     Ok(Server {
         device,
         daemon: daemon()?,
-        holder: start_holder(mount)?,
+        holder,
         sleeps: map(sleeps, SLEEP_SLOTS as usize * size_of::<Sleep>())?.cast(),
         control: map(control, size_of::<Control>())?.cast(),
         queue: Queue::default(),
         next_look_ns: 0,
     })
+}
+
+/// Runs before all that is not urgent: late answers are what the threads that
+/// sleep pay for other load. Niceness would not do: with
+/// `CONFIG_SCHED_AUTOGROUP` it only counts within a session. Without the right
+/// to, it runs as any other.
+fn prefer() {
+    // SAFETY: all zeros are a valid value.
+    let mut param: libc::sched_param = unsafe { std::mem::zeroed() };
+    param.sched_priority = 1;
+    // SAFETY: sets the policy of this thread; the kernel reads the parameter.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const param) };
 }
 
 /// The socket to the daemon is our stdin.

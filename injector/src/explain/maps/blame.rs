@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use injector_ebpf::{SendRecord, flags};
 
-use super::super::SendView;
+use super::{super::SendView, span::Cause};
 
 /// Sends and waits that are kept of one goroutine. A hold with more of them
 /// loses the blame of its oldest.
@@ -77,8 +77,10 @@ impl Parts {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Busy {
-    Delayed,
-    Sending,
+    /// By what was injected into the send that began then.
+    Delayed(u64),
+    /// In the send that began then.
+    Sending(u64),
     /// For a lock that this goroutine released.
     Waiting(u64),
 }
@@ -107,9 +109,15 @@ impl Blame {
         let natural = send.natural().unwrap_or(0);
         self.injected_ns = self.injected_ns.saturating_add(delay);
         let (first, second) = if send.has(flags::AFTER) {
-            ((natural, Busy::Sending), (delay, Busy::Delayed))
+            (
+                (natural, Busy::Sending(start)),
+                (delay, Busy::Delayed(start)),
+            )
         } else {
-            ((delay, Busy::Delayed), (natural, Busy::Sending))
+            (
+                (delay, Busy::Delayed(start)),
+                (natural, Busy::Sending(start)),
+            )
         };
         let middle = start + first.0;
         let spans = [
@@ -131,12 +139,13 @@ impl Blame {
 
     /// A goroutine has waited for a lock, which was released at these times by
     /// these goroutines, in order: until then, each had it. Everything that they
-    /// did until then must have been told.
+    /// did until then must have been told. The sends that it was for go to `causes`.
     pub fn wait(
         &mut self,
         waiter: u64,
         span: Span,
         releases: impl Iterator<Item = (u64, u64)>,
+        causes: &mut Vec<Cause>,
     ) -> Parts {
         let mut parts = Parts::default();
         let mut from = span.start;
@@ -153,7 +162,7 @@ impl Blame {
             if holder == waiter {
                 parts.unexplained += held.length();
             } else {
-                parts.add(&self.explain(holder, held, DEPTH));
+                parts.add(&self.explain(holder, held, DEPTH, causes));
             }
             self.keep(waiter, held, Busy::Waiting(holder));
         }
@@ -164,7 +173,7 @@ impl Blame {
     }
 
     /// What this goroutine was busy with in this time.
-    fn explain(&self, who: u64, span: Span, depth: u32) -> Parts {
+    fn explain(&self, who: u64, span: Span, depth: u32, causes: &mut Vec<Cause>) -> Parts {
         let mut parts = Parts::default();
         let mut from = span.start;
         let kept = self.goroutines.get(&who).into_iter().flatten();
@@ -179,15 +188,22 @@ impl Blame {
             }
             parts.unexplained += busy_span.start - from;
             from = busy_span.end;
+            let length = busy_span.length();
             match busy {
-                Busy::Delayed => parts.injected += busy_span.length(),
-                Busy::Sending => parts.sending += busy_span.length(),
+                Busy::Delayed(send) => {
+                    parts.injected += length;
+                    cause(causes, who, *send).injected_ns += length;
+                }
+                Busy::Sending(send) => {
+                    parts.sending += length;
+                    cause(causes, who, *send).sending_ns += length;
+                }
                 Busy::Waiting(holder) if depth > 0 && *holder != who => {
-                    let mut inner = self.explain(*holder, busy_span, depth - 1);
+                    let mut inner = self.explain(*holder, busy_span, depth - 1, causes);
                     inner.chained = inner.injected + inner.sending;
                     parts.add(&inner);
                 }
-                Busy::Waiting(_) => parts.unexplained += busy_span.length(),
+                Busy::Waiting(_) => parts.unexplained += length,
             }
         }
         parts.unexplained += span.end.saturating_sub(from);
@@ -225,6 +241,22 @@ impl Blame {
     }
 }
 
+/// That of this send, which is the last one if it is there: the two parts of a
+/// send follow upon each other.
+fn cause(causes: &mut Vec<Cause>, goroutine: u64, send_start_ns: u64) -> &mut Cause {
+    let known = causes
+        .last()
+        .is_some_and(|last| (last.goroutine, last.send_start_ns) == (goroutine, send_start_ns));
+    if !known {
+        causes.push(Cause {
+            goroutine,
+            send_start_ns,
+            ..Cause::default()
+        });
+    }
+    causes.last_mut().expect("one is there")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -250,7 +282,8 @@ mod tests {
     /// Waits from `start` until the holder releases at `end`.
     fn wait(blame: &mut Blame, waiter: u64, holder: u64, start: u64, end: u64) -> Parts {
         let releases = (holder != 0).then_some((end, holder));
-        blame.wait(waiter, Span { start, end }, releases.into_iter())
+        let span = Span { start, end };
+        blame.wait(waiter, span, releases.into_iter(), &mut Vec::new())
     }
 
     #[test]
@@ -279,8 +312,16 @@ mod tests {
             start: 1000,
             end: 1300,
         };
-        let parts = blame.wait(9, span, releases.into_iter());
+        let mut causes = Vec::new();
+        let parts = blame.wait(9, span, releases.into_iter(), &mut causes);
         assert_eq!((parts.injected, parts.unexplained), (150, 150));
+        let cause = |goroutine, send_start_ns, injected_ns| Cause {
+            goroutine,
+            send_start_ns,
+            injected_ns,
+            sending_ns: 0,
+        };
+        assert_eq!(causes, [cause(1, 1000, 100), cause(2, 1100, 50)]);
     }
 
     #[test]
@@ -365,8 +406,12 @@ mod tests {
                 match step {
                     Step::Send(record) => blame.send(&record),
                     Step::Wait(waiter, span, releases) => {
-                        let parts = blame.wait(waiter, span, releases.into_iter());
+                        let mut causes = Vec::new();
+                        let parts = blame.wait(waiter, span, releases.into_iter(), &mut causes);
                         prop_assert_eq!(parts.whole(), span.length());
+                        let injected: u64 = causes.iter().map(|it| it.injected_ns).sum();
+                        let sending: u64 = causes.iter().map(|it| it.sending_ns).sum();
+                        prop_assert_eq!((injected, sending), (parts.injected, parts.sending));
                         prop_assert!(parts.chained <= parts.injected + parts.sending);
                         sum += parts.whole();
                     }

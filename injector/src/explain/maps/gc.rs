@@ -38,11 +38,9 @@ impl Spans {
         self.since.get_or_insert(time_ns);
     }
 
-    /// It ends.
-    pub fn end(&mut self, time_ns: u64) {
-        let Some(start) = self.since.take() else {
-            return;
-        };
+    /// It ends; when it began and ended, if that was seen.
+    pub fn end(&mut self, time_ns: u64) -> Option<(u64, u64)> {
+        let start = self.since.take()?;
         let span = Span {
             start,
             end: time_ns.max(start),
@@ -56,6 +54,7 @@ impl Spans {
         self.count += 1;
         self.total_ns = self.total_ns.saturating_add(length);
         self.max_ns = self.max_ns.max(length);
+        Some((span.start, span.end))
     }
 
     /// Whether one lasts.

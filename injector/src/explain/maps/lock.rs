@@ -14,6 +14,7 @@ use super::{
     gc::Gc,
     goroutine::{Goroutine, Held},
     map::Name,
+    span::{self, Cause, Hold, Spans},
     symbols::{Role, SiteId, Stack, StackId},
     table::{Few, Kept, Table},
 };
@@ -59,6 +60,17 @@ pub enum Side {
     Writer,
     /// The end of the writer.
     Reader,
+}
+
+impl Side {
+    /// What is waited for at this side of such a lock.
+    fn of(self, kind: LockKind) -> &'static str {
+        match (kind, self) {
+            (LockKind::RwMutex, Self::Reader) => "RWMutex to read",
+            (LockKind::RwMutex, _) => "RWMutex to write",
+            (LockKind::Mutex, _) => "Mutex",
+        }
+    }
 }
 
 /// Where a lock has its semaphores: offsets in bytes.
@@ -116,6 +128,31 @@ impl Wait {
     /// Whether it lasts.
     pub fn is_open(&self) -> bool {
         self.ended_ns.is_none()
+    }
+
+    /// The same for a time line, without what it was for.
+    fn span(&self, goroutine: u64, kind: Option<LockKind>, end_ns: u64) -> span::Wait {
+        let lock = self.lock.zip(kind);
+        span::Wait {
+            goroutine,
+            lock: lock.map_or(0, |((address, _), _)| address),
+            what: match (lock, self.role) {
+                (Some(((_, side), kind)), _) => side.of(kind),
+                (None, Role::WaitGroup) => "WaitGroup",
+                (None, Role::File) => "file or connection",
+                (None, Role::Runtime) => "runtime",
+                (None, _) => "semaphore",
+            },
+            start_ns: self.start_ns,
+            end_ns,
+            over: self.ended_ns.is_some(),
+            parts: Parts {
+                unexplained: end_ns.saturating_sub(self.start_ns),
+                ..Parts::default()
+            },
+            stack: self.stack,
+            ..span::Wait::default()
+        }
     }
 }
 
@@ -217,8 +254,8 @@ pub struct Lock {
     /// Since then somebody waits for the one who has it now.
     blocked_since_ns: u64,
     last: Option<Release>,
-    /// Who released it lately while others waited, and when.
-    releases: VecDeque<(u64, u64)>,
+    /// Who released it lately while others waited, when, and where.
+    releases: VecDeque<(u64, u64, StackId)>,
     /// What its waits were for.
     pub blame: Parts,
     last_ns: u64,
@@ -340,6 +377,8 @@ pub struct Locks {
     pub unmatched: u64,
     /// What goroutines that send made others wait, if sends are told.
     pub blame: Option<Blame>,
+    /// Of the wait that is being settled.
+    causes: Vec<Cause>,
 }
 
 impl Locks {
@@ -353,6 +392,7 @@ impl Locks {
             summarised: Summarised::default(),
             others: NoLocks::default(),
             blame: None,
+            causes: Vec::new(),
             unmatched: 0,
         }
     }
@@ -429,6 +469,7 @@ impl Locks {
         event: &EventRecord,
         (id, stack): (StackId, &Stack),
         gc: &Gc,
+        spans: &mut Spans,
     ) {
         let semaphore = event.subject;
         let asking = who.asking.take();
@@ -463,7 +504,7 @@ impl Locks {
             wait.ended_ns.is_some() && again
         });
         if same.is_none() {
-            self.settle_wait(event.goroutine_id, who, gc);
+            self.settle_wait(event.goroutine_id, who, gc, spans);
         }
         let start_ns = same.map_or(since_ns, |wait| wait.start_ns);
         if let Some((address, kind, _)) = lock {
@@ -513,7 +554,7 @@ impl Locks {
     }
 
     /// A goroutine does something else: its wait, if it had one, is settled.
-    pub fn settle(&mut self, id: u64, who: &mut Goroutine, gc: &Gc) {
+    pub fn settle(&mut self, id: u64, who: &mut Goroutine, gc: &Gc, spans: &mut Spans) {
         if let Some((address, since_ns, _)) = who.asking.take()
             && let Some(lock) = self.table.get_mut(address)
         {
@@ -521,10 +562,10 @@ impl Locks {
             lock.taken += 1;
             who.take(Held::new(address, since_ns, false));
         }
-        self.settle_wait(id, who, gc);
+        self.settle_wait(id, who, gc, spans);
     }
 
-    fn settle_wait(&mut self, id: u64, who: &mut Goroutine, gc: &Gc) {
+    fn settle_wait(&mut self, id: u64, who: &mut Goroutine, gc: &Gc, spans: &mut Spans) {
         let Some(wait) = who.wait.take() else {
             return;
         };
@@ -542,6 +583,11 @@ impl Locks {
                 _ => &mut self.others.unknown,
             };
             waits.add(ns);
+            if let Some(end_ns) = end_ns
+                && spans.wanted()
+            {
+                spans.push(span::Span::Wait(wait.span(id, None, end_ns)));
+            }
             return;
         };
         let Some(lock) = self.table.get_mut(address) else {
@@ -572,14 +618,37 @@ impl Locks {
             waiters.stack = wait.stack;
         }
         waiters.waits.add(ns);
-        if let Some(blame) = &mut self.blame {
-            let span = Span {
-                start: wait.start_ns,
-                end: end_ns,
-            };
-            let releases = lock.releases.iter().copied();
-            lock.blame.add(&blame.wait(id, span, releases));
+        let during = Span {
+            start: wait.start_ns,
+            end: end_ns,
+        };
+        self.causes.clear();
+        let releases = lock.releases.iter();
+        let releases = releases.map(|(time, holder, _)| (*time, *holder));
+        let parts = self
+            .blame
+            .as_mut()
+            .map(|blame| blame.wait(id, during, releases, &mut self.causes));
+        lock.blame.add(&parts.unwrap_or_default());
+        if !spans.wanted() {
+            return;
         }
+        let meanwhile = lock.releases.iter();
+        let meanwhile = meanwhile.filter(|(time, ..)| (wait.start_ns..=end_ns).contains(time));
+        let mut span = wait.span(id, Some(lock.kind), end_ns);
+        span.parts = parts.unwrap_or(span.parts);
+        span.holder_stack = meanwhile.clone().next_back().map_or(0, |last| last.2);
+        span.holders = meanwhile
+            .map(|(time, holder, _)| (*holder, *time))
+            .collect();
+        span.causes = self.causes.as_slice().into();
+        spans.push(span::Span::Wait(span));
+    }
+
+    /// A wait that lasts.
+    pub fn lasting(&self, id: u64, wait: &Wait, now_ns: u64) -> span::Wait {
+        let lock = wait.lock.and_then(|(address, _)| self.table.get(address));
+        wait.span(id, lock.map(|lock| lock.kind), now_ns.max(wait.start_ns))
     }
 
     /// A goroutine is forgotten, and with it its wait.
@@ -622,6 +691,7 @@ impl Locks {
         event: &EventRecord,
         how: How,
         stack: (StackId, SiteId),
+        spans: &mut Spans,
     ) -> Option<Held> {
         if how == How::Semaphore
             && let Some(semaphore) = self.semaphores.get_mut(event.subject)
@@ -632,14 +702,32 @@ impl Locks {
         let address = self.released(event, how)?;
         let held = who.release(address);
         let lock = self.table.get_mut(address)?;
-        if lock.open == 0 {
+        let mut span = Hold {
+            goroutine: id,
+            lock: address,
+            start_ns: lock.blocked_since_ns,
+            end_ns: event.time_ns,
+            whole: false,
+            stack: stack.0,
+        };
+        let waited_for = lock.open > 0;
+        if let Some(held) = held
+            && (held.certain || waited_for && held.since_ns >= lock.blocked_since_ns)
+        {
+            span.start_ns = held.since_ns;
+            span.whole = true;
+        }
+        if !waited_for {
+            if span.whole {
+                spans.push(span::Span::Hold(span));
+            }
             return held;
         }
-        if self.blame.is_some() {
+        if self.blame.is_some() || spans.wanted() {
             if lock.releases.len() == RELEASES {
                 lock.releases.pop_front();
             }
-            lock.releases.push_back((event.time_ns, id));
+            lock.releases.push_back((event.time_ns, id, stack.0));
         }
         let same = lock.last.is_some_and(|last| {
             let again = how == How::Semaphore || lock.kind == LockKind::RwMutex;
@@ -656,6 +744,7 @@ impl Locks {
                 holders.stack = stack.0;
             }
             holders.blocked.add(blocked_ns);
+            spans.push(span::Span::Hold(span));
             let got = held.map(|held| held.since_ns);
             holders.whole += u64::from(got.is_some_and(|got| got >= lock.blocked_since_ns));
         }

@@ -4,6 +4,7 @@ use injector_ebpf::go::{Event, EventRecord};
 
 use super::{
     goroutine::OriginId,
+    span::{self, Growth, Span, Spans},
     symbols::{SiteId, Stack, StackId},
     table::{Few, Kept, Table},
 };
@@ -154,12 +155,31 @@ struct Iteration {
     goroutine: u64,
     iterator: u64,
     stack: StackId,
+    start_ns: u64,
     last_ns: u64,
+    steps: u64,
+    changes: u64,
     /// Since its last step, and not known to be before its end.
     own: Changes,
     foreign: Changes,
     writer: (u64, StackId),
     marked: (bool, bool),
+}
+
+impl Iteration {
+    /// As far as it was seen.
+    fn span(&self, map: u64) -> Span {
+        Span::Iteration(span::Iteration {
+            goroutine: self.goroutine,
+            map,
+            sync: false,
+            start_ns: self.start_ns,
+            end_ns: self.last_ns,
+            steps: self.steps,
+            changes: self.changes,
+            stack: self.stack,
+        })
+    }
 }
 
 /// Changes of a map between two steps of one iteration.
@@ -174,6 +194,10 @@ pub struct Changes {
 }
 
 impl Changes {
+    fn all(self) -> u64 {
+        self.assigns + self.deletes + self.growths
+    }
+
     fn add(&mut self, kind: Event) {
         match kind {
             Event::Assign => self.assigns += 1,
@@ -411,7 +435,8 @@ impl Map {
         self.close += u64::from(near && last.tid != event.tid);
     }
 
-    fn step(&mut self, event: &EventRecord, kind: Event, stack: StackId, in_gc: bool) {
+    fn step(&mut self, event: &EventRecord, kind: Event, around: &Around<'_>, spans: &mut Spans) {
+        let stack = around.id;
         let id = event.goroutine_id;
         let found = self
             .iterations
@@ -421,6 +446,7 @@ impl Map {
             goroutine: id,
             iterator: event.iterator,
             stack,
+            start_ns: event.time_ns,
             last_ns: event.time_ns,
             ..Iteration::default()
         };
@@ -432,12 +458,12 @@ impl Map {
             if self.iterations.len() < ITERATIONS {
                 self.iterations.push(fresh);
             } else if let Some(oldest) = self.iterations.iter_mut().min_by_key(|one| one.last_ns) {
-                *oldest = fresh;
+                spans.push(std::mem::replace(oldest, fresh).span(event.subject));
             }
             return;
         };
         if kind == Event::IterateStart {
-            *one = fresh;
+            spans.push(std::mem::replace(one, fresh).span(event.subject));
             return;
         }
         // It goes on, so all that happened since its last step was in its midst.
@@ -455,8 +481,9 @@ impl Map {
             }
             if !std::mem::replace(marked, true) {
                 sum.iterations += 1;
-                sum.during_gc += u64::from(in_gc);
+                sum.during_gc += u64::from(around.in_gc);
             }
+            one.changes += changes.all();
             sum.changes.merge(std::mem::take(changes));
             sum.iterator = (id, one.stack);
             if sum.writer.0 == 0 || writer.0 != id {
@@ -464,6 +491,14 @@ impl Map {
             }
         }
         one.last_ns = event.time_ns;
+        one.steps += 1;
+    }
+
+    /// Whether iterations go on is not known any more.
+    fn end_iterations(&mut self, address: u64, spans: &mut Spans) {
+        for one in self.iterations.drain(..) {
+            spans.push(one.span(address));
+        }
     }
 
     fn change(&mut self, event: &EventRecord, kind: Event, stack: StackId) {
@@ -533,19 +568,24 @@ impl Maps {
         kind: Event,
         around: &Around<'_>,
         origin: impl Fn(u64) -> OriginId,
+        spans: &mut Spans,
     ) -> &mut Map {
         let address = event.subject;
         let other = self.table.get(address).is_some_and(|map| {
             map.map_type != event.map_type && map.map_type != 0 && event.map_type != 0
         });
-        if other && let Some(map) = self.table.remove(address) {
+        if other && let Some(mut map) = self.table.remove(address) {
+            map.end_iterations(address, spans);
             Self::retire(&mut self.sorts, &map);
         }
         let sorts = &mut self.sorts;
         let map = self.table.entry(
             address,
             || Map::new(event, around.stack),
-            |_, map| Self::retire(sorts, &map),
+            |address, mut map| {
+                map.end_iterations(address, spans);
+                Self::retire(sorts, &map);
+            },
         );
         if map.map_type == 0 {
             map.map_type = event.map_type;
@@ -569,12 +609,19 @@ impl Maps {
             Event::IterateStart | Event::IterateNext => Class::Iterate,
             _ => Class::Write,
         };
-        if kind != Event::Grow {
+        if kind == Event::Grow {
+            spans.push(Span::Growth(Growth {
+                goroutine: event.goroutine_id,
+                map: address,
+                time_ns: event.time_ns,
+                stack: around.id,
+            }));
+        } else {
             *map.places.of((around.stack.site, class)) += 1;
             map.turn(event, class == Class::Write);
         }
         match class {
-            Class::Iterate => map.step(event, kind, around.id, around.in_gc),
+            Class::Iterate => map.step(event, kind, around, spans),
             Class::Write => map.change(event, kind, around.id),
             Class::Read => {}
         }
@@ -588,14 +635,19 @@ impl Maps {
     }
 
     /// Whether iterations go on is not known any more: events were not seen.
-    pub fn gap(&mut self) {
-        for (_, map) in self.table.iter_mut() {
-            map.iterations.clear();
+    pub fn gap(&mut self, spans: &mut Spans) {
+        for (address, map) in self.table.iter_mut() {
+            map.end_iterations(address, spans);
             map.last = LastOp::default();
         }
     }
 
-    /// That at an address, to change it.
+    /// That at an address.
+    pub fn get(&self, address: u64) -> Option<&Map> {
+        self.table.get(address)
+    }
+
+    /// The same, to change it.
     pub fn get_mut(&mut self, address: u64) -> Option<&mut Map> {
         self.table.get_mut(address)
     }

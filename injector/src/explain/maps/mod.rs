@@ -18,6 +18,8 @@ mod goroutine;
 mod lock;
 mod map;
 mod shown;
+#[allow(dead_code, reason = "time lines are made of recordings next")]
+mod span;
 mod symbols;
 mod sync_map;
 mod table;
@@ -41,6 +43,10 @@ pub use fact::{Fact, Unknown};
 pub use finding::{About, Claim, Figure, Finding, Party, Seen};
 pub use lock::{NoLocks, Waits};
 pub use map::{Class, Ops};
+#[allow(unused_imports, reason = "time lines are made of recordings next")]
+pub use span::{Cause, Growth, Hold, Iteration, Span, Wait};
+#[allow(unused_imports, reason = "time lines are made of recordings next")]
+pub use symbols::StackId;
 pub use symbols::Symbols;
 #[cfg(test)]
 pub use sync_map::SyncOps;
@@ -53,6 +59,7 @@ use gc::Gc;
 use goroutine::{Goroutine, Held, Origins};
 use lock::{How, LockLayout, Locks};
 use map::{Around, Maps, Name, SameStruct};
+use span::Spans;
 use symbols::Stacks;
 use sync_map::SyncMaps;
 use table::Table;
@@ -137,6 +144,7 @@ pub struct Trace {
     sync_maps: SyncMaps,
     locks: Locks,
     gc: Gc,
+    spans: Spans,
     types: HashMap<u64, (Option<String>, u8)>,
     told: HashMap<(Claim, u64), Confidence>,
     range_ends_are_seen: bool,
@@ -161,6 +169,7 @@ impl Trace {
             sync_maps: SyncMaps::default(),
             locks: Locks::new(LockLayout::of(offsets)),
             gc: Gc::default(),
+            spans: Spans::default(),
             types: HashMap::new(),
             told: HashMap::new(),
             range_ends_are_seen: false,
@@ -178,10 +187,9 @@ impl Trace {
         let time_ns = event.time_ns;
         let id = event.goroutine_id;
         let kind = match Event::from_number(event.kind) {
-            Some(Event::GcStart) => return self.gc.collections.begin(time_ns),
-            Some(Event::GcEnd) => return self.gc.collections.end(time_ns),
-            Some(Event::WorldStop) => return self.gc.pauses.begin(time_ns),
-            Some(Event::WorldStart) => return self.gc.pauses.end(time_ns),
+            Some(kind @ (Event::GcStart | Event::GcEnd | Event::WorldStop | Event::WorldStart)) => {
+                return self.collector(kind, time_ns);
+            }
             // What leads to a fatal error is told apart; where a goroutine is
             // from is asked for when that matters.
             Some(
@@ -205,6 +213,7 @@ impl Trace {
             maps,
             sync_maps,
             gc,
+            spans,
             ..
         } = self;
         let who = goroutines.entry(id, Goroutine::default, |_, gone| locks.forget(&gone));
@@ -212,14 +221,16 @@ impl Trace {
         who.last_ns = time_ns;
         match kind {
             Event::SemaphoreAcquired => return locks.acquired(who, time_ns),
-            Event::SemaphoreAcquire => return locks.acquire(who, event, (stack_id, stack), gc),
-            _ => locks.settle(id, who, gc),
+            Event::SemaphoreAcquire => {
+                return locks.acquire(who, event, (stack_id, stack), gc, spans);
+            }
+            _ => locks.settle(id, who, gc, spans),
         }
         if !self.range_ends_are_seen
             && kind != Event::SyncMapRangeEnd
-            && let Some(map) = who.range.take().and_then(|map| sync_maps.get_mut(map))
+            && let Some(map) = who.range.take()
         {
-            map.range_ends(id, time_ns);
+            sync_maps.range_ends(map, id, time_ns, spans);
         }
         let how = match kind {
             Event::LockSlow => return locks.not_free(who, event, stack_id, stack),
@@ -231,10 +242,7 @@ impl Trace {
             Event::SyncMapRangeEnd => {
                 self.range_ends_are_seen = true;
                 let map = who.range.take().unwrap_or(event.subject);
-                if let Some(map) = sync_maps.get_mut(map) {
-                    map.range_ends(id, time_ns);
-                }
-                return;
+                return sync_maps.range_ends(map, id, time_ns, spans);
             }
             Event::SyncMapLoad
             | Event::SyncMapStore
@@ -256,7 +264,7 @@ impl Trace {
                 };
                 let goroutines = &self.goroutines;
                 let origin = |id| goroutines.get(id).map_or(0, |one| one.origin);
-                let map = maps.operate(event, kind, &around, origin);
+                let map = maps.operate(event, kind, &around, origin, spans);
                 if held.holds() {
                     let who = self.goroutines.get_mut(id);
                     for held in who.into_iter().flat_map(Goroutine::held) {
@@ -269,8 +277,28 @@ impl Trace {
                 return;
             }
         };
-        let held = locks.release(id, who, event, how, (stack_id, stack.site));
+        let held = locks.release(id, who, event, how, (stack_id, stack.site), spans);
         self.enclosed(held, how);
+    }
+
+    fn collector(&mut self, kind: Event, time_ns: u64) {
+        let Gc {
+            collections,
+            pauses,
+        } = &mut self.gc;
+        let span = match kind {
+            Event::GcStart => return collections.begin(time_ns),
+            Event::WorldStop => return pauses.begin(time_ns),
+            Event::GcEnd => collections
+                .end(time_ns)
+                .map(|(start_ns, end_ns)| Span::Collection { start_ns, end_ns }),
+            _ => pauses
+                .end(time_ns)
+                .map(|(start_ns, end_ns)| Span::Pause { start_ns, end_ns }),
+        };
+        if let Some(span) = span {
+            self.spans.push(span);
+        }
     }
 
     fn enclosed(&mut self, held: Option<Held>, how: How) {
@@ -311,7 +339,7 @@ impl Trace {
 
     /// Other kinds of events are seen from now on, or some were lost: what goes on is not known any more.
     pub fn gap(&mut self) {
-        self.maps.gap();
+        self.maps.gap(&mut self.spans);
         self.sync_maps.gap();
         for (_, who) in self.goroutines.iter_mut() {
             who.range = None;
@@ -325,7 +353,7 @@ impl Trace {
         self.latest_ns = self.latest_ns.max(now_ns);
         for (id, who) in self.goroutines.iter_mut() {
             if who.wait.is_some_and(|wait| !wait.is_open()) {
-                self.locks.settle(id, who, &self.gc);
+                self.locks.settle(id, who, &self.gc, &mut self.spans);
             }
         }
     }

@@ -4,6 +4,7 @@ use injector_ebpf::go::{Event, EventRecord};
 
 use super::{
     map::Name,
+    span::{Iteration, Span, Spans},
     symbols::{SiteId, StackId},
     table::{Few, Kept, Table},
 };
@@ -137,19 +138,15 @@ impl SyncMap {
         changer.stack = stack;
     }
 
-    /// A goroutine's `Range` is over, as far as can be seen.
-    pub fn range_ends(&mut self, goroutine: u64, time_ns: u64) {
+    fn range_ends(&mut self, goroutine: u64, time_ns: u64) -> Option<Range> {
         let at = self
             .ranges
             .iter()
             .position(|range| range.goroutine == goroutine);
-        let Some(at) = at else {
-            return;
-        };
-        let range = self.ranges.swap_remove(at);
+        let range = self.ranges.swap_remove(at?);
         self.ranges_over += 1;
         if range.stores + range.deletes == 0 {
-            return;
+            return Some(range);
         }
         self.ranges_disturbed += 1;
         self.stores_missed += range.stores;
@@ -159,6 +156,7 @@ impl SyncMap {
             self.longest_ns = length;
             self.range_stack = range.stack;
         }
+        Some(range)
     }
 }
 
@@ -218,6 +216,23 @@ impl SyncMaps {
         }
     }
 
+    /// A goroutine's `Range` is over, as far as can be seen.
+    pub fn range_ends(&mut self, map: u64, goroutine: u64, time_ns: u64, spans: &mut Spans) {
+        let entry = self.table.get_mut(map);
+        if let Some(range) = entry.and_then(|entry| entry.range_ends(goroutine, time_ns)) {
+            spans.push(Span::Iteration(Iteration {
+                goroutine,
+                map,
+                sync: true,
+                start_ns: range.start_ns,
+                end_ns: time_ns.max(range.start_ns),
+                steps: 0,
+                changes: range.stores + range.deletes,
+                stack: range.stack,
+            }));
+        }
+    }
+
     /// Whether ranges go on is not known any more.
     pub fn gap(&mut self) {
         for (_, map) in self.table.iter_mut() {
@@ -225,7 +240,12 @@ impl SyncMaps {
         }
     }
 
-    /// That at an address, to change it.
+    /// That at an address.
+    pub fn get(&self, address: u64) -> Option<&SyncMap> {
+        self.table.get(address)
+    }
+
+    /// The same, to change it.
     pub fn get_mut(&mut self, address: u64) -> Option<&mut SyncMap> {
         self.table.get_mut(address)
     }

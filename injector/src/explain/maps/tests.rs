@@ -1,5 +1,7 @@
 //! Streams with known answers.
 
+mod spans;
+
 use injector_ebpf::go::{Event, EventRecord, OP_FRAMES};
 use proptest::prelude::*;
 

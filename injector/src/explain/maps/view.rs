@@ -311,7 +311,8 @@ impl Trace {
         }
     }
 
-    fn started_as(&self, goroutine: u64) -> Option<String> {
+    /// The function that a goroutine began with, if it is known.
+    pub fn started_as(&self, goroutine: u64) -> Option<String> {
         let origin = self.goroutines.get(goroutine)?.origin;
         self.origins.get(origin).start.clone()
     }

@@ -1,11 +1,7 @@
 //! `--hold-on-fatal`: a process that is stopped at its fatal error goes on,
 //! whoever is killed meanwhile, and dies of it as it would have.
 
-use std::{
-    fs,
-    os::unix::process::ExitStatusExt as _,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::process::ExitStatusExt as _, time::Duration};
 
 use libtest_mimic::Trial;
 use nix::{
@@ -25,10 +21,13 @@ use crate::harness::{
 
 /// What the watchdog is called.
 const WATCHDOG: &str = "hold-guard";
-/// Longer than it takes to kill somebody, in an emulated machine too.
-const HOLD: Duration = Duration::from_secs(3);
-/// When the process must go on at once, it is long before the hold's end.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// A hold that is waited for.
+const SHORT: Duration = Duration::from_secs(2);
+/// A hold that somebody is killed in.
+const LONG: Duration = Duration::from_secs(40);
+/// In an emulated machine that has other work too; long before the end of a
+/// [`LONG`] hold.
+const SOON: Duration = Duration::from_secs(20);
 /// How the runtime ends a program (runtime/panic.go, `exit(2)`).
 const EXIT: i32 = 2;
 
@@ -54,7 +53,7 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
 }
 
 /// A target that will have an accident, and an injector that will hold it.
-fn start(toolchain: &Toolchain) -> (Target, Injector) {
+fn start(toolchain: &Toolchain, hold: Duration) -> (Target, Injector) {
     let target = Target::start_with(
         &toolchain.program("collide"),
         "writes",
@@ -63,20 +62,18 @@ fn start(toolchain: &Toolchain) -> (Target, Injector) {
     let injector = Injector::start_with(&format!(
         "maps --pid {} --budget none --output json --hold-on-fatal {}ms",
         target.pid,
-        HOLD.as_millis()
+        hold.as_millis()
     ));
     (target, injector)
 }
 
-/// Until it is stopped; how long ago that was at most.
-fn await_hold(target: &mut Target) -> Instant {
+/// Until it is stopped.
+fn await_hold(target: &mut Target) {
     target.go();
-    let begun = Instant::now();
     assert!(
-        eventually(Duration::from_secs(20), || state(target.pid) == Some('T')),
+        eventually(SOON, || state(target.pid) == Some('T')),
         "it was never stopped"
     );
-    begun
 }
 
 fn state(pid: u32) -> Option<char> {
@@ -101,26 +98,22 @@ fn watchdog(injector: &Injector) -> Pid {
 
 /// It went on, and died of its fatal error.
 #[track_caller]
-fn expect_end(target: &mut Target, from: Instant, within: Duration) {
-    assert!(
-        eventually(within, || !target.is_running()),
-        "it does not end"
-    );
-    assert!(from.elapsed() < within + Duration::from_secs(1));
+fn expect_end(target: &mut Target) {
+    assert!(eventually(SOON, || !target.is_running()), "it does not end");
     let status = target.status();
     assert_eq!((status.code(), status.signal()), (Some(EXIT), None));
 }
 
 fn by_itself(toolchain: &Toolchain) {
-    let (mut target, injector) = start(toolchain);
-    let begun = await_hold(&mut target);
+    let (mut target, injector) = start(toolchain, SHORT);
+    await_hold(&mut target);
     // Stopped, it can be looked into.
     assert!(fs::read_dir(format!("/proc/{}/task", target.pid)).is_ok());
-    expect_end(&mut target, begun, HOLD + AT_ONCE);
+    expect_end(&mut target);
     let ended = injector.finish();
     ended.expect_code(0);
     let held = &ended.maps[0]["held"];
-    assert_eq!(held["for_ns"], HOLD.as_nanos() as u64);
+    assert_eq!(held["for_ns"], SHORT.as_nanos() as u64);
     let threads = held["threads"].as_array().expect("its threads");
     assert!(!threads.is_empty());
     // The others that come to the same error do not stop it again.
@@ -128,29 +121,29 @@ fn by_itself(toolchain: &Toolchain) {
 }
 
 fn without_daemon(toolchain: &Toolchain) {
-    let (mut target, injector) = start(toolchain);
+    let (mut target, injector) = start(toolchain, LONG);
     let watchdog = watchdog(&injector);
-    let _ = await_hold(&mut target);
+    await_hold(&mut target);
     injector.signal(Signal::SIGKILL);
-    expect_end(&mut target, Instant::now(), AT_ONCE);
-    assert!(eventually(AT_ONCE, || kill(watchdog, None).is_err()));
+    expect_end(&mut target);
+    assert!(eventually(SOON, || kill(watchdog, None).is_err()));
 }
 
 fn without_watchdog(toolchain: &Toolchain) {
-    let (mut target, injector) = start(toolchain);
+    let (mut target, injector) = start(toolchain, LONG);
     let watchdog = watchdog(&injector);
-    let _ = await_hold(&mut target);
+    await_hold(&mut target);
     kill(watchdog, Signal::SIGKILL).expect("a watchdog");
-    expect_end(&mut target, Instant::now(), AT_ONCE);
+    expect_end(&mut target);
     injector.finish().expect_words("so the process goes on now");
 }
 
 /// The watchdog does not need the daemon to know that the time is over.
 fn hung_daemon(toolchain: &Toolchain) {
-    let (mut target, injector) = start(toolchain);
+    let (mut target, injector) = start(toolchain, SHORT);
     injector.signal(Signal::SIGSTOP);
-    let begun = await_hold(&mut target);
-    expect_end(&mut target, begun, HOLD + AT_ONCE);
+    await_hold(&mut target);
+    expect_end(&mut target);
     injector.signal(Signal::SIGCONT);
     injector.finish().expect_code(0);
 }
@@ -165,7 +158,7 @@ fn refusals(toolchain: &Toolchain) {
         ended.expect_words(words);
     };
     target.signal(Signal::SIGSTOP);
-    assert!(eventually(AT_ONCE, || state(target.pid) == Some('T')));
+    assert!(eventually(SOON, || state(target.pid) == Some('T')));
     refused("stopped already");
     target.signal(Signal::SIGCONT);
     ptrace::seize(pid, ptrace::Options::empty()).expect("to trace a child");

@@ -199,8 +199,13 @@ fn own(toolchain: &Toolchain) {
     let (report, truth) = peaceful(toolchain, "own");
     let found = findings(&report, "change_during_own_iteration");
     assert!(!found.is_empty(), "{report}");
-    for finding in &found {
-        assert_eq!(finding["confidence"], "high", "{finding}");
+    let (sure, unsure): (Vec<&Value>, Vec<&Value>) = found
+        .into_iter()
+        .partition(|finding| finding["confidence"] == "high");
+    assert!(!sure.is_empty(), "{report}");
+    // A map on the stack moves with it when that grows; then it is another one.
+    assert!(unsure.len() <= 1, "{report}");
+    for finding in sure.iter().chain(&unsure) {
         assert!(
             through(&list(finding, "parties")[1], "main.sprout"),
             "{finding}"
