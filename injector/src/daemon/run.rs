@@ -285,17 +285,45 @@ impl Run {
         }
     }
 
-    /// Carries out what a key asks for; true when it ends the run.
-    fn press(&mut self, action: Action) -> Result<bool> {
+    /// Carries out what a key asks for, which may end the run.
+    fn pressed(&mut self, action: io::Result<Action>) -> Result<Option<Ending>> {
+        let action = match action {
+            Ok(action) => action,
+            Err(error) => return closed(error).map(Some),
+        };
         let request = tui::request(action, &self.job.plan, self.paused);
         let uid = nix::unistd::geteuid();
         let outcome = self.carry_out(&request, &format!("key: uid {uid}"));
-        let acting = self.acting();
-        if let Some(tui) = &mut self.tui {
-            tui.model.acting = Some(acting);
-            tui.answer(outcome.unwrap_or_else(|why| format!("refused: {why}")))?;
+        if request == Request::Stop {
+            return Ok(Some(Ending::Key));
         }
-        Ok(request == Request::Stop)
+        let acting = self.acting();
+        let Some(tui) = &mut self.tui else {
+            return Ok(None);
+        };
+        tui.model.acting = Some(acting);
+        let answer = outcome.unwrap_or_else(|why| format!("refused: {why}"));
+        match tui.answer(answer) {
+            Ok(()) => Ok(None),
+            Err(error) => closed(error).map(Some),
+        }
+    }
+
+    /// The time is up, and the command that was started runs on.
+    fn stop_acting(&mut self) -> Result<()> {
+        self.acting = false;
+        self.kernel.set_control(|control| control.lease_ns = 0)?;
+        self.sink
+            .note("the time is up (--duration): the command runs on untouched");
+        Ok(())
+    }
+
+    /// Tells how the run is going.
+    fn tell(&mut self, totals: &Totals) -> Result<()> {
+        if self.tui.is_some() {
+            return self.show();
+        }
+        Ok(self.sink.status(totals, self.start.elapsed())?)
     }
 
     /// Traces the maps of a target, if that is wanted.
@@ -399,9 +427,7 @@ impl Run {
                         }
                         // The command's exit code is still ours to return.
                         deadline = None;
-                        self.acting = false;
-                        self.kernel.set_control(|control| control.lease_ns = 0)?;
-                        self.sink.note("the time is up (--duration): the command runs on untouched");
+                        self.stop_acting()?;
                     }
                     code = &mut ended => break Ending::Command(code?),
                     Some(asked) = self.requests.recv() => {
@@ -412,10 +438,8 @@ impl Run {
                         }
                     }
                     action = tui::action(&mut self.tui) => {
-                        match action.map_err(anyhow::Error::from).and_then(|it| self.press(it)) {
-                            Ok(true) => break Ending::Key,
-                            Ok(false) => {}
-                            Err(error) => break failed(error)?,
+                        if let Some(ending) = self.pressed(action)? {
+                            break ending;
                         }
                     }
                     ready = self.lifecycle.readable() => {
@@ -431,14 +455,7 @@ impl Run {
                             recorder.flush().context(NOT_RECORDED)?;
                         }
                         let totals = self.totals()?;
-                        let told = match &mut self.tui {
-                            Some(_) => self.show(),
-                            None => self
-                                .sink
-                                .status(&totals, self.start.elapsed())
-                                .map_err(Into::into),
-                        };
-                        if let Err(error) = told {
+                        if let Err(error) = self.tell(&totals) {
                             break failed(error)?;
                         }
                         if self.total_delay_is_used_up()? {

@@ -21,7 +21,7 @@ use futures_core::Stream as _;
 use ratatui::{Terminal, backend::CrosstermBackend, buffer::Buffer, layout::Rect};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
-    io::{fcntl_dupfd_cloexec, Errno},
+    io::{Errno, fcntl_dupfd_cloexec},
     stdio::dup2_stderr,
 };
 
@@ -57,7 +57,7 @@ impl Screen {
             .context("cannot make a file for what is written to stderr")?;
         let before = fcntl_dupfd_cloexec(stderr(), 3).context("cannot keep stderr")?;
         // From here on dropping it gives everything back.
-        let screen = Self {
+        let mut screen = Self {
             terminal: Terminal::new(CrosstermBackend::new(stdout()))
                 .context("cannot use the terminal")?,
             events: EventStream::new(),
@@ -68,6 +68,10 @@ impl Screen {
         dup2_stderr(&screen.written).context("cannot redirect stderr")?;
         enable_raw_mode().context("cannot change the mode of the terminal")?;
         execute!(stdout(), EnterAlternateScreen).context("cannot write to the terminal")?;
+        screen
+            .terminal
+            .clear()
+            .context("cannot clear the terminal")?;
         Ok(screen)
     }
 

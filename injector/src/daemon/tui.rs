@@ -10,7 +10,7 @@ use super::{control::Request, screen::Screen};
 use crate::{
     explain::Totals,
     output::{
-        budget::Spent,
+        budget::{Seen, Spent},
         tui::{self, Action, Model, Ui},
         units::Time,
     },
@@ -137,10 +137,14 @@ pub fn probe_cost(spent: &Spent) -> Vec<(String, String)> {
         ("price of a trap", Time(spent.trap_ns).to_string()),
         ("windows", spent.windows.to_string()),
     ];
-    let partly = spent.seen.iter().filter(|seen| seen.share < 1.0);
-    for seen in partly {
-        let share = format!("{:.1}% of the time", seen.share * 100.0);
-        rows.push((seen.operation, format!("seen in {share}")));
+    // From the most to the least, those that were seen alike together.
+    let mut seen: Vec<_> = spent.seen.iter().collect();
+    seen.sort_by(|a, b| b.share.total_cmp(&a.share));
+    let share = |seen: &&Seen| format!("{:.1}% of the time", seen.share * 100.0);
+    for alike in seen.chunk_by(|a, b| share(a) == share(b)) {
+        let names: Vec<_> = alike.iter().map(|seen| seen.operation).collect();
+        let names = names.join(", ");
+        rows.push(("seen", format!("in {}: {names}", share(&alike[0]))));
     }
     for function in &spent.dropped {
         rows.push(("too hot to be seen", (*function).to_owned()));

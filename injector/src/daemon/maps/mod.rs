@@ -405,7 +405,10 @@ impl Observed {
                 eprintln!("injector: wrote {}", path.display());
             }
             if let Some(kept) = kept {
-                eprintln!("injector: fatal error of process {}: told at the end", target.pid);
+                eprintln!(
+                    "injector: fatal error of process {}: told at the end",
+                    target.pid
+                );
                 return Ok(write(kept, *format, &report)?);
             }
             teller.clear();

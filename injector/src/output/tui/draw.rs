@@ -17,7 +17,7 @@ use crate::{
     output::{
         line::Table,
         mode_name, nanoseconds, status,
-        text::Clean,
+        text::{Clean, wrap},
         units::{Time, percent},
     },
 };
@@ -33,6 +33,12 @@ const WIDE: u16 = 150;
 const DELAYS: u16 = 78;
 /// Columns before a sparkline.
 const LABEL: u16 = 22;
+
+/// Columns that a send needs with all that is known of it.
+const WHOLE_ROW: u16 = 100;
+/// Columns of a cost, and of its name.
+const WIDTH: usize = 80;
+const NAME: usize = 25;
 
 const KEYS: &[(&str, &str)] = &[
     ("tab 1-7", "turn to another page"),
@@ -62,21 +68,28 @@ pub fn draw(model: &Model, ui: &mut Ui, area: Rect, buffer: &mut Buffer) {
             live(sends, body, buffer);
             None
         }
-        (Pane::Sends, Some(sends), _) => Some(rows(sends, true)),
+        (Pane::Sends, Some(sends), _) => Some(rows(sends, true, body.width)),
         (Pane::Findings, _, Some(program)) => Some(findings(program)),
         (Pane::Maps, _, Some(program)) => Some(table(&program.maps, "no map was used yet")),
         (Pane::Locks, _, Some(program)) => {
             Some(table(&program.locks, "nobody has waited for a lock yet"))
         }
         (Pane::Cost, ..) => Some(cost(model)),
-        _ => Some(model.news.iter().rev().map(|line| line.as_str().into()).collect()),
+        _ => Some(
+            model
+                .news
+                .iter()
+                .rev()
+                .map(|line| line.as_str().into())
+                .collect(),
+        ),
     };
     let lines = lines.unwrap_or_default();
     ui.page = usize::from(body.height).max(1);
     ui.last = lines.len().saturating_sub(ui.page);
     ui.scroll = ui.scroll.min(ui.last);
     let shown = lines.into_iter().skip(ui.scroll).take(ui.page);
-    Text::from_iter(shown).render(body, buffer);
+    shown.collect::<Text<'_>>().render(body, buffer);
     self::foot(model, ui, foot, buffer);
     if ui.help {
         help(area, buffer);
@@ -181,8 +194,8 @@ fn live(sends: &Sends, area: Rect, buffer: &mut Buffer) {
     Text::from(histogram).render(bars, buffer);
     let side = if right.is_empty() { rest } else { right };
     if side.height > 1 {
-        let rows = rows(sends, false).into_iter().take(side.height.into());
-        Text::from_iter(rows).render(side, buffer);
+        let rows = rows(sends, false, side.width).into_iter().take(side.height.into());
+        rows.collect::<Text<'_>>().render(side, buffer);
     }
 }
 
@@ -244,8 +257,12 @@ fn figures(sends: &Sends) -> Vec<Line<'static>> {
 }
 
 /// The latest sends that something was decided for, latest first.
-fn rows(sends: &Sends, with_none: bool) -> Vec<Line<'static>> {
-    let mut table = Table::new(false);
+fn rows(sends: &Sends, with_none: bool, width: u16) -> Vec<Line<'static>> {
+    let mut table = if width < WHOLE_ROW {
+        Table::narrow()
+    } else {
+        Table::new(false)
+    };
     let mut lines = vec![Line::styled(table.header().trim_end().to_owned(), FAINT)];
     for record in sends.recent.iter().rev() {
         let row = table.row(record, sends.start_ns).trim_end().to_owned();
@@ -263,9 +280,9 @@ fn table<'a>(text: &'a str, none: &'a str) -> Vec<Line<'a>> {
             .iter()
             .any(|name| line.starts_with(name))
     };
-    let line = |line: &'a str| match heading(line) {
-        true => Line::styled(line, FAINT),
-        false => Line::from(line),
+    let line = |line: &'a str| {
+        let style = if heading(line) { FAINT } else { Style::new() };
+        Line::styled(line, style)
     };
     match text {
         "" => vec![none.into()],
@@ -297,8 +314,12 @@ fn findings(program: &Program) -> Vec<Line<'_>> {
 fn cost(model: &Model) -> Vec<Line<'_>> {
     let mut lines = Vec::new();
     let mut row = |name: &str, value: &str, style| {
-        let text = format!("{:<24}{}", Clean(name), Clean(value));
-        lines.push(Line::styled(text, style));
+        let mut text = format!("{:<NAME$}", Clean(name).to_string());
+        wrap(&mut text, NAME, WIDTH, &Clean(value).to_string());
+        lines.extend(
+            text.lines()
+                .map(|line| Line::styled(line.to_owned(), style)),
+        );
     };
     for (name, value) in &model.cost {
         row(name, value, Style::new());
@@ -317,7 +338,11 @@ fn cost(model: &Model) -> Vec<Line<'_>> {
         let mut any = false;
         for (name, meaning, value) in sends.totals.losses() {
             any = true;
-            row(&format!("lost: {name}"), &format!("{value} {meaning}"), lost);
+            row(
+                &format!("lost: {name}"),
+                &format!("{value} {meaning}"),
+                lost,
+            );
         }
         if !any {
             row("lost", "no send", Style::new());
@@ -340,7 +365,7 @@ fn help(area: Rect, buffer: &mut Buffer) {
             Span::raw(*what),
         ])
     });
-    Paragraph::new(Text::from_iter(lines))
+    Paragraph::new(lines.collect::<Text<'_>>())
         .block(Block::bordered().title(" Keys; any of them closes this "))
         .render(area, buffer);
 }

@@ -25,6 +25,7 @@ mod selection;
 mod sleep_engine;
 mod sleep_faults;
 mod sleep_signals;
+mod tui;
 
 use libtest_mimic::Trial;
 
@@ -54,6 +55,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         go_doctor::trials(host),
         help::trials(host),
         recording::trials(host),
+        tui::trials(host),
         maps::trials(host),
         maps_hold::trials(host),
         maps_names::trials(host),
