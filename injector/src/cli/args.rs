@@ -163,6 +163,10 @@ pub struct Maps {
     /// What is traced, and shown.
     #[command(flatten)]
     pub tracing: Tracing,
+    /// Record everything in this file, which must not exist yet, for `injector
+    /// report`.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
@@ -280,6 +284,10 @@ pub struct Demo {
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
+    /// The Go program that `cargo xtask demo` builds: its maps are traced, too, and
+    /// what is known of it has to be found.
+    #[arg(long, value_name = "PATH", hide = true, conflicts_with_all = ["hook", "output"])]
+    pub program: Option<PathBuf>,
 }
 
 /// Flags of the built-in client.

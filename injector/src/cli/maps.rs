@@ -16,6 +16,7 @@ use crate::{
 pub fn run(flags: Maps) -> Result<u8> {
     let mut job = job(flags.pid, flags.tracing, flags.output, flags.tui)?;
     job.duration = flags.duration;
+    job.record = flags.record;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -35,6 +36,7 @@ pub fn job(pid: u32, flags: Tracing, format: Format, tui: bool) -> Result<Job> {
         pid,
         host,
         duration: None,
+        record: None,
         callers: Callers::new(program.build(), flags.include, flags.exclude),
         budget: flags.budget,
         program,

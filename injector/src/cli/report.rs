@@ -2,54 +2,123 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, Write as _, stdout},
+    io::{self, BufWriter, Write as _, stdout},
     path::Path,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use injector_ebpf::SendRecord;
 use memmap2::Mmap;
 
 use super::args::Report;
 use crate::{
     daemon::Format,
-    explain::Summary,
-    output::{json::Json, recorded, summary},
-    recording::{read::Reader, schema::Content},
+    go::Frame,
+    output::{Clean, json::Json, maps_report, summary},
+    recording::{
+        read::Damage,
+        replay::{Replayed, Watcher, replay},
+    },
 };
 
 /// Reads a recording and reports; needs neither root nor the same machine.
 pub fn run(flags: &Report) -> Result<u8> {
     let path = flags.file.display();
     let map = open(&flags.file).with_context(|| format!("cannot read {path}"))?;
-    let mut reader = Reader::new(&map).with_context(|| format!("cannot read {path}"))?;
-    let mut out = BufWriter::with_capacity(1 << 16, stdout().lock());
-    let mut json = Json::default();
-    let (mut run, mut sends, mut last_ns) = (None, Summary::default(), 0);
-    for content in reader.by_ref() {
-        match content {
-            Content::Run(more) => run = Some(more),
-            Content::Send(send) => {
-                let record = SendRecord::from(&send);
-                last_ns = last_ns.max(record.start_ns);
-                sends.record(&record);
-                if flags.output == Format::Json {
-                    json.send(&mut out, &record)?;
-                }
-            }
-            Content::Stack(_) | Content::Note(_) => {}
-        }
-    }
-    let Some(run) = run else {
-        bail!("{path} is damaged: nothing in it says what was run");
+    let out = BufWriter::with_capacity(1 << 16, stdout().lock());
+    let mut lines = SendLines {
+        out,
+        json: Json::default(),
+        failed: None,
     };
-    let (info, totals) = recorded::read(&run, last_ns);
+    let mut watchers: Vec<&mut dyn Watcher> = Vec::new();
+    if flags.output == Format::Json {
+        watchers.push(&mut lines);
+    }
+    let replayed = replay(&map, &mut watchers).with_context(|| format!("cannot read {path}"))?;
+    let SendLines {
+        mut out,
+        json,
+        failed,
+    } = lines;
+    failed.map_or(Ok(()), Err)?;
     match flags.output {
-        Format::Table => summary::write(&mut out, &info, &sends, &totals, false)?,
-        Format::Json => json.summary(&mut out, &info, &sends, &totals)?,
+        Format::Table => table(&mut out, &replayed)?,
+        Format::Json => objects(&mut out, json, &replayed)?,
     }
     out.flush()?;
-    let damage = reader.damage;
+    tell_damage(&flags.file, replayed.damage);
+    Ok(0)
+}
+
+/// Writes each send as JSON.
+struct SendLines<W> {
+    out: W,
+    json: Json,
+    failed: Option<io::Error>,
+}
+
+impl<W: io::Write> Watcher for SendLines<W> {
+    fn send(&mut self, send: &SendRecord, _stack: &[Frame]) {
+        if self.failed.is_none() {
+            self.failed = self.json.send(&mut self.out, send).err();
+        }
+    }
+}
+
+fn table(out: &mut dyn io::Write, replayed: &Replayed) -> io::Result<()> {
+    let host = &replayed.host;
+    write!(
+        out,
+        "recorded by injector {} on Linux {} ({}",
+        Clean(&host.injector),
+        Clean(&host.kernel),
+        Clean(&host.machine)
+    )?;
+    match host.cpus {
+        0 => writeln!(out, ")")?,
+        cpus => writeln!(out, ", {cpus} CPUs)")?,
+    }
+    for note in &replayed.notes {
+        writeln!(out, "  {}", Clean(note))?;
+    }
+    out.write_all(b"\n")?;
+    if let Some(sends) = &replayed.sends {
+        summary::write(out, &replayed.info, sends, &replayed.totals, false)?;
+    }
+    for program in &replayed.programs {
+        let version = program.go_version.as_deref().unwrap_or("an unknown Go");
+        let (pid, file) = (program.pid, Clean(&program.file));
+        writeln!(
+            out,
+            "\nprocess {pid}: {file}, built with {}",
+            Clean(version)
+        )?;
+        maps_report::text(out, &program.trace)?;
+        out.write_all(b"\n")?;
+    }
+    for told in &replayed.told {
+        writeln!(out, "{}", told.text)?;
+    }
+    Ok(())
+}
+
+fn objects(out: &mut dyn io::Write, mut json: Json, replayed: &Replayed) -> io::Result<()> {
+    if let Some(sends) = &replayed.sends {
+        json.summary(out, &replayed.info, sends, &replayed.totals)?;
+    }
+    for program in &replayed.programs {
+        maps_report::json(out, program.pid, &program.trace)?;
+    }
+    for told in &replayed.told {
+        writeln!(out, "{}", told.json)?;
+    }
+    Ok(())
+}
+
+/// On stderr: what is missing is no part of the report.
+fn tell_damage(path: &Path, damage: Damage) {
+    let path = path.display();
     if damage.places > 0 {
         eprintln!(
             "injector: {path}: {} bytes in {} places are damaged or cut off, and are not in this \
@@ -63,7 +132,6 @@ pub fn run(flags: &Report) -> Result<u8> {
             damage.unknown_items
         );
     }
-    Ok(0)
 }
 
 fn open(path: &Path) -> Result<Mmap> {

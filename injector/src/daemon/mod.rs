@@ -7,6 +7,7 @@ mod ending;
 mod fatal_file;
 mod hold;
 pub mod maps;
+mod recording;
 mod rules;
 mod run;
 mod screen;

@@ -3,7 +3,7 @@
 use std::{
     io,
     path::PathBuf,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,20 +21,21 @@ use super::{
     control::{Asked, ControlSocket, Request},
     ending::Ending,
     maps::{self, Observed, failed},
+    recording::Recording,
     rules::Rules,
     sink::{Format, Sink, Verbosity},
     tui::{self, Tui},
 };
 use crate::{
     clock,
-    explain::{Summary, Totals},
-    kernel::{HookChoice, Kernel, engine::EngineChoice, host::Host},
+    explain::{RunInfo, Summary, Totals},
+    kernel::{HookChoice, Kernel, engine::EngineChoice},
     output::{
-        RunInfo, mode_name, recorded,
+        mode_name,
         tui::{Acting, Action, Model, Program, Sends},
     },
     plan::{Plan, compile},
-    recording::{schema::Content, write::Recorder},
+    recording::schema::Content,
     target::{
         Selector, Tracker,
         process::Process,
@@ -52,8 +53,6 @@ const RENEWALS: u32 = 4;
 const SCAN: Duration = Duration::from_secs(2);
 /// How often the status is written: to a terminal or JSON, and to a log.
 const STATUS: Duration = Duration::from_secs(1);
-/// What failed when the disk is full, or gone.
-const NOT_RECORDED: &str = "cannot write the recording";
 /// Records handled before other work gets its turn.
 const BATCH: usize = 16_384;
 
@@ -111,7 +110,9 @@ struct Run {
     sink: Sink,
     tui: Option<Tui>,
     summary: Summary,
-    recorder: Option<Recorder>,
+    recording: Option<Recording>,
+    /// Sends that were read, until their stacks are.
+    sent: Vec<SendRecord>,
     observed: Option<Observed>,
     /// Read when they are recorded.
     stacks: Option<crate::stream::Events<SendStack>>,
@@ -145,10 +146,7 @@ impl Run {
         // in the sleep engine's server, it does not matter if this is refused.
         let _ = rustix::process::setpriority_process(None, -20);
         // Before anything is attached: the file may be there already.
-        let recorder = job.record.as_deref().map(|path| {
-            Recorder::create(path).with_context(|| format!("cannot record in {}", path.display()))
-        });
-        let recorder = recorder.transpose()?;
+        let recording = job.record.as_deref().map(Recording::create).transpose()?;
         let mut kernel = Kernel::load(job.max_targets)?;
         if let Some(parent) = job.command.as_mut().and_then(Command::take_parent) {
             kernel.set_parent(parent);
@@ -180,12 +178,7 @@ impl Run {
         } = attach::attach(&job, &mut kernel)?;
 
         let start_ns = clock::monotonic_ns();
-        let mut sink = Sink::new(job.format, job.verbosity, start_ns);
-        if !job.verbosity.quiet {
-            for note in &notes {
-                sink.note(note);
-            }
-        }
+        let sink = Sink::new(job.format, job.verbosity, start_ns);
         let mut tracker = Tracker::new(job.selector.clone(), 0);
         let changes = tracker.scan(&Process::all()?, &mut Table(&mut kernel));
         let (sender, requests) = mpsc::channel(8);
@@ -205,7 +198,8 @@ impl Run {
             sink,
             tui: None,
             summary: Summary::default(),
-            recorder,
+            recording,
+            sent: Vec::new(),
             observed: None,
             stacks: None,
             hook,
@@ -220,12 +214,17 @@ impl Run {
         };
         run.observe()?;
         run.begin_recording()?;
+        if !run.job.verbosity.quiet {
+            for note in &notes {
+                run.note(note);
+            }
+        }
         // Attaching can take longer than the lease on a slow machine.
         run.kernel.renew_lease(run.job.lease)?;
         run.announce();
         run.report(&changes);
         if run.tracker.len() == 0 {
-            run.sink.note(&format!(
+            run.note(&format!(
                 "no process matches yet ({}); waiting",
                 run.job.selector
             ));
@@ -313,17 +312,20 @@ impl Run {
     fn stop_acting(&mut self) -> Result<()> {
         self.acting = false;
         self.kernel.set_control(|control| control.lease_ns = 0)?;
-        self.sink
-            .note("the time is up (--duration): the command runs on untouched");
+        self.note("the time is up (--duration): the command runs on untouched");
         Ok(())
     }
 
     /// Tells how the run is going.
-    fn tell(&mut self, totals: &Totals) -> Result<()> {
+    fn tell(&mut self) -> Result<()> {
+        if let Some(recording) = &mut self.recording {
+            recording.flush()?;
+        }
         if self.tui.is_some() {
             return self.show();
         }
-        Ok(self.sink.status(totals, self.start.elapsed())?)
+        let totals = self.totals()?;
+        Ok(self.sink.status(&totals, self.start.elapsed())?)
     }
 
     /// Traces the maps of a target, if that is wanted.
@@ -333,7 +335,7 @@ impl Run {
             observed.expect_sends();
             self.kernel.know_goroutines(observed.layout())?;
             self.observed = Some(observed);
-            if self.recorder.is_some() {
+            if self.recording.is_some() {
                 let stacks = self.kernel.take_stacks()?;
                 self.stacks = Some(crate::stream::Events::new(stacks));
                 self.kernel.set_control(|control| control.stacks = 1)?;
@@ -343,12 +345,22 @@ impl Run {
     }
 
     fn begin_recording(&mut self) -> Result<()> {
-        let run = recorded::begun(&self.info(), Host::read().release, self.started_unix()?);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.add(Content::Run(run)).context(NOT_RECORDED)?;
-            recorder.flush().context(NOT_RECORDED)?;
+        let info = self.info();
+        match &mut self.recording {
+            Some(recording) => {
+                let programs = self.observed.iter().flat_map(Observed::programs);
+                recording.begin(&info, self.start, programs)
+            }
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What happened to targets and the run.
+    fn note(&mut self, text: &str) {
+        if let Some(recording) = &mut self.recording {
+            recording.recorder.add(Content::Note(text.to_owned()));
+        }
+        self.sink.note(text);
     }
 
     /// What is known of the run so far.
@@ -383,7 +395,7 @@ impl Run {
             }
             None => "runs until it is stopped".to_owned(),
         };
-        self.sink.note(&format!(
+        self.note(&format!(
             "attached: hook {}, engine {}, mode {mode}, seed {}, lease {}, {end}",
             self.hook.name(),
             self.engine.name(),
@@ -451,11 +463,7 @@ impl Run {
                         self.report(&changes);
                     }
                     _ = status.tick() => {
-                        if let Some(recorder) = &mut self.recorder {
-                            recorder.flush().context(NOT_RECORDED)?;
-                        }
-                        let totals = self.totals()?;
-                        if let Err(error) = self.tell(&totals) {
+                        if let Err(error) = self.tell() {
                             break failed(error)?;
                         }
                         if self.total_delay_is_used_up()? {
@@ -473,8 +481,9 @@ impl Run {
                         if let Err(error) = self.records() {
                             break closed(error)?;
                         }
+                        let recorder = self.recording.as_mut().map(|it| &mut it.recorder);
                         let turned = turn.and_then(|turn| match &mut self.observed {
-                            Some(observed) => observed.turn(turn),
+                            Some(observed) => observed.turn(turn, recorder),
                             None => Ok(()),
                         });
                         if let Err(error) = turned {
@@ -505,7 +514,8 @@ impl Run {
             summary,
             sink,
             tui,
-            recorder,
+            recording,
+            sent,
             observed,
             stacks,
             ..
@@ -517,8 +527,8 @@ impl Run {
                 if let Some(observed) = observed {
                     observed.send(record);
                 }
-                if let Some(recorder) = recorder {
-                    recorder.add(Content::Send(record.into()))?;
+                if recording.is_some() {
+                    sent.push(*record);
                 }
                 match tui.as_mut().map(|tui| &mut tui.model.sends) {
                     None => sink.send(record)?,
@@ -527,11 +537,20 @@ impl Run {
                 Ok(())
             })
             .map_err(as_io)?;
-        if let (Some(stacks), Some(recorder)) = (stacks, recorder) {
-            let drained = stacks.drain(BATCH, |stack| {
-                Ok(recorder.add(Content::Stack(stack.into()))?)
-            });
-            drained.map_err(as_io)?;
+        if let Some(recording) = recording {
+            let recorder = &mut recording.recorder;
+            // Each was there before its send was.
+            if let (Some(stacks), Some(observed)) = (stacks, observed) {
+                let drained = stacks.drain(usize::MAX, |stack| {
+                    observed.name(stack, recorder);
+                    recorder.add(Content::Stack(stack.into()));
+                    Ok(())
+                });
+                drained.map_err(as_io)?;
+            }
+            for record in sent.drain(..) {
+                recorder.add(Content::Send((&record).into()));
+            }
         }
         self.sink.flush()?;
         Ok(count)
@@ -569,7 +588,7 @@ impl Run {
                     format!("process {pid} matches but is left alone: {reason}")
                 }
             };
-            self.sink.note(&text);
+            self.note(&text);
         }
     }
 
@@ -595,7 +614,7 @@ impl Run {
                 Ok(text) => text.clone(),
                 Err(error) => format!("refused: {error}"),
             };
-            self.sink.note(&format!("{who}: {outcome}"));
+            self.note(&format!("{who}: {outcome}"));
         }
         result
     }
@@ -681,24 +700,6 @@ impl Run {
             || total_refusals > 0)
     }
 
-    /// Wall clock at the start.
-    fn started_unix(&self) -> Result<Duration> {
-        Ok((SystemTime::now() - self.start.elapsed()).duration_since(UNIX_EPOCH)?)
-    }
-
-    fn end_recording(&mut self, info: &RunInfo, totals: &Totals) -> Result<()> {
-        let (Some(mut recorder), Some(path)) = (self.recorder.take(), &self.job.record) else {
-            return Ok(());
-        };
-        let mut run = recorded::begun(info, Host::read().release, self.started_unix()?);
-        run.end = Some(recorded::ended(info, totals));
-        recorder.add(Content::Run(run)).context(NOT_RECORDED)?;
-        let bytes = recorder.finish().context(NOT_RECORDED)?;
-        self.sink
-            .note(&format!("recorded in {} ({bytes} bytes)", path.display()));
-        Ok(())
-    }
-
     /// Lets every send through, reads what is left, and reports.
     fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
         // First of all nobody is delayed any more, whatever else fails.
@@ -717,8 +718,7 @@ impl Run {
         let in_flight = self.kernel.in_flight() as u64;
         let ending = ending?;
         if matches!(ending, Ending::Engine(_)) {
-            self.sink
-                .note(&format!("{ending}; no send is delayed any more"));
+            self.note(&format!("{ending}; no send is delayed any more"));
         }
         if ending != Ending::OutputClosed {
             // Hooks are gone, so the ring comes to an end.
@@ -733,18 +733,29 @@ impl Run {
             own_cpu: own_cpu(),
             ..self.info()
         };
-        self.end_recording(&info, &totals)?;
-        let observed = self.observed.take();
-        match (self.sink.summary(&info, &self.summary, &totals), observed) {
-            (Err(error), _) if is_closed(&error) => Ok(ending),
-            (Err(error), _) => Err(error),
-            (Ok(()), Some(observed)) => observed.finish(Ok(ending)),
-            (Ok(()), None) => Ok(ending),
+        let mut observed = self.observed.take();
+        if let Some(observed) = &mut observed {
+            let recorder = self.recording.as_mut().map(|it| &mut it.recorder);
+            observed.end(&ending, recorder)?;
+        }
+        let path = self.recording.as_ref().map(|it| it.path().to_owned());
+        if let Some(recording) = self.recording.take() {
+            self.sink.note(&recording.end(&info, &totals)?);
+        }
+        let summary = self.sink.summary(&info, &self.summary, &totals);
+        let told = summary.and_then(|()| match observed {
+            Some(observed) => Ok(observed.tell(path.as_deref())?),
+            None => Ok(()),
+        });
+        match told {
+            Err(error) if is_closed(&error) => Ok(ending),
+            Err(error) => Err(error),
+            Ok(()) => Ok(ending),
         }
     }
 }
 
-fn ticks(period: Duration) -> tokio::time::Interval {
+pub(super) fn ticks(period: Duration) -> tokio::time::Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

@@ -7,8 +7,8 @@ use injector_ebpf::SendRecord;
 use std::time::Duration;
 
 use crate::{
-    explain::{SendView, Summary, Totals},
-    output::{RunInfo, json::Json, line::Lines, status, summary},
+    explain::{RunInfo, SendView, Summary, Totals},
+    output::{json::Json, line::Lines, status, summary},
 };
 
 /// How data is written to stdout.

@@ -5,6 +5,7 @@ mod confidence;
 pub mod fatal;
 pub mod map_header;
 pub mod maps;
+mod run_info;
 mod send;
 mod summary;
 mod times;
@@ -15,6 +16,7 @@ pub mod watch;
 pub mod fixture;
 
 pub use confidence::Confidence;
+pub use run_info::RunInfo;
 pub use send::{Address, Lossy, SendView};
 pub use summary::{Summary, Tally};
 pub use times::Times;

@@ -7,8 +7,7 @@ use std::{
 
 use injector_ebpf::{Counter, Guard, Mode, Protocol, SendRecord, Verdict, flags};
 
-use super::RunInfo;
-use crate::explain::{Summary, Totals, fixture};
+use crate::explain::{RunInfo, Summary, Totals, fixture};
 
 /// A pipe that nobody reads any more.
 pub struct Closed;

@@ -9,8 +9,8 @@ use injector_ebpf::{Guard, Hook, Protocol, SendRecord, Verdict, flags};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{RunInfo, errno, mode_name, nanoseconds};
-use crate::explain::{Address, Lossy, SendView, Summary, Tally, Times, Totals};
+use super::{errno, mode_name, nanoseconds};
+use crate::explain::{Address, Lossy, RunInfo, SendView, Summary, Tally, Times, Totals};
 
 /// Writes lines from a buffer that it uses again and again.
 #[derive(Debug, Default)]

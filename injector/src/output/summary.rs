@@ -9,8 +9,8 @@ use super::errno::NameOrNumber;
 use super::line::Table;
 use super::text::{Clean, wrap};
 use super::units::{Time, percent};
-use super::{RunInfo, bars, mode_name, nanoseconds};
-use crate::explain::{Summary, Tally, Times, Totals};
+use super::{bars, mode_name, nanoseconds};
+use crate::explain::{RunInfo, Summary, Tally, Times, Totals};
 
 /// Columns of everything but the worst sends.
 const WIDTH: usize = 79;

@@ -5,12 +5,17 @@
 use injector_ebpf::{Endpoint, SEND_FRAMES, SendRecord, SendStack};
 use prost::{Message, Oneof};
 
+use crate::{
+    explain::maps::{Fact, LockLayout},
+    go::Frame,
+};
+
 /// One thing that is recorded.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Item {
     /// Which one; none if a later version wrote something that this one does
     /// not know.
-    #[prost(oneof = "Content", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Content", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub content: Option<Content>,
 }
 
@@ -29,6 +34,31 @@ pub enum Content {
     /// Something that the run said to the user.
     #[prost(string, tag = "4")]
     Note(String),
+    /// A program whose maps were traced, before all that is told of it.
+    #[prost(message, tag = "5")]
+    Program(Program),
+    /// What a stack is, before what has it.
+    #[prost(message, tag = "6")]
+    Named(Named),
+    /// Events of all programs, see [`super::events`].
+    #[prost(bytes = "vec", tag = "7")]
+    Events(Vec<u8>),
+    /// Some kinds of events were seen for some time, which is over.
+    #[prost(message, tag = "8")]
+    Window(Window),
+    /// Other kinds of events are seen from now on, or some were lost: the index of
+    /// the program.
+    #[prost(uint32, tag = "9")]
+    Gap(u32),
+    /// Time has come this far.
+    #[prost(message, tag = "10")]
+    Advance(Advance),
+    /// Something that was found out about an address.
+    #[prost(message, tag = "11")]
+    Learnt(Learnt),
+    /// What the run concluded that no other item tells.
+    #[prost(message, tag = "12")]
+    Told(Told),
 }
 
 /// What was run, on what.
@@ -70,6 +100,9 @@ pub struct Run {
     /// Only at the end: how it went.
     #[prost(message, optional, tag = "12")]
     pub end: Option<End>,
+    /// CPUs that were online, 0 when that is not known.
+    #[prost(uint32, tag = "13")]
+    pub cpus: u32,
 }
 
 /// How a run ended, and what only then is known.
@@ -269,6 +302,344 @@ impl From<&SendStack> for Stack {
             tgid: stack.tgid,
             tid: stack.tid,
             frames: stack.frames[..depth.min(SEND_FRAMES)].to_vec(),
+        }
+    }
+}
+
+/// A Go program whose maps were traced.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Program {
+    /// By which other items name it, from 0.
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// Process id, as the user knows it.
+    #[prost(uint32, tag = "2")]
+    pub pid: u32,
+    /// Process id in records of sends.
+    #[prost(uint32, tag = "3")]
+    pub tgid: u32,
+    /// The program file.
+    #[prost(string, tag = "4")]
+    pub file: String,
+    /// Which Go built it, if it says.
+    #[prost(string, optional, tag = "5")]
+    pub go_version: Option<String>,
+    /// Its maps are Swiss tables.
+    #[prost(bool, tag = "6")]
+    pub swiss: bool,
+    /// When the first probe was there, by `CLOCK_MONOTONIC`, in nanoseconds.
+    #[prost(uint64, tag = "7")]
+    pub start_ns: u64,
+    /// Its sends were recorded, too.
+    #[prost(bool, tag = "8")]
+    pub sends: bool,
+    /// Where its locks have their semaphores.
+    #[prost(message, optional, tag = "9")]
+    pub locks: Option<LockOffsets>,
+}
+
+/// Offsets in bytes, see [`crate::explain::maps::LockLayout`].
+#[allow(missing_docs, reason = "see there")]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct LockOffsets {
+    #[prost(uint64, tag = "1")]
+    pub mutex: u64,
+    #[prost(uint64, tag = "2")]
+    pub inner: u64,
+    #[prost(uint64, tag = "3")]
+    pub writer: u64,
+    #[prost(uint64, tag = "4")]
+    pub reader: u64,
+}
+
+/// What a stack is.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Named {
+    /// Index of the program.
+    #[prost(uint32, tag = "1")]
+    pub program: u32,
+    /// Its addresses: an instruction, then return addresses, innermost first.
+    #[prost(uint64, repeated, tag = "2")]
+    pub addresses: Vec<u64>,
+    /// Functions and lines; calls that were inlined have frames of their own.
+    #[prost(message, repeated, tag = "3")]
+    pub frames: Vec<NamedFrame>,
+}
+
+/// A function and a line in it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct NamedFrame {
+    /// Full name, such as `main.(*Store).Put`.
+    #[prost(string, tag = "1")]
+    pub function: String,
+    /// Source file.
+    #[prost(string, tag = "2")]
+    pub file: String,
+    /// Line, 0 when unknown.
+    #[prost(uint32, tag = "3")]
+    pub line: u32,
+    /// The user wanted not to be shown the work of this function.
+    #[prost(bool, tag = "4")]
+    pub hidden: bool,
+}
+
+impl NamedFrame {
+    /// A frame, and whether the user wanted to be shown what it does.
+    pub fn new(frame: &Frame, shown: bool) -> Self {
+        Self {
+            function: frame.function.clone(),
+            file: frame.file.clone(),
+            line: frame.line,
+            hidden: !shown,
+        }
+    }
+}
+
+impl From<NamedFrame> for Frame {
+    fn from(frame: NamedFrame) -> Self {
+        Self {
+            function: frame.function,
+            file: frame.file,
+            line: frame.line,
+        }
+    }
+}
+
+/// For some time all events of some kinds were seen.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Window {
+    /// Index of the program.
+    #[prost(uint32, tag = "1")]
+    pub program: u32,
+    /// From this time on, in nanoseconds of `CLOCK_MONOTONIC`.
+    #[prost(uint64, tag = "2")]
+    pub start_ns: u64,
+    /// Until this time.
+    #[prost(uint64, tag = "3")]
+    pub end_ns: u64,
+    /// A bit for each number of an event's kind.
+    #[prost(uint64, tag = "4")]
+    pub kinds: u64,
+}
+
+/// Time has come this far.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Advance {
+    /// Index of the program.
+    #[prost(uint32, tag = "1")]
+    pub program: u32,
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    #[prost(uint64, tag = "2")]
+    pub now_ns: u64,
+}
+
+/// What the run concluded that no other item tells: reports of fatal errors and of
+/// watched maps, and what tracing has cost.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Told {
+    /// As an object of JSON.
+    #[prost(string, tag = "1")]
+    pub json: String,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub text: String,
+}
+
+/// Something that was found out.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Learnt {
+    /// Index of the program.
+    #[prost(uint32, tag = "1")]
+    pub program: u32,
+    /// What; none if a later version found out something else.
+    #[prost(oneof = "Found", tags = "2, 3, 4, 5, 6")]
+    pub found: Option<Found>,
+}
+
+/// What can be found out, see [`Fact`].
+#[allow(missing_docs, reason = "see there")]
+#[derive(Clone, PartialEq, Eq, Oneof)]
+pub enum Found {
+    #[prost(message, tag = "2")]
+    Goroutine(Goroutine),
+    #[prost(message, tag = "3")]
+    MapType(MapType),
+    #[prost(message, tag = "4")]
+    Name(Name),
+    #[prost(message, tag = "5")]
+    MapSize(MapSize),
+    #[prost(message, tag = "6")]
+    Guard(Guard),
+}
+
+/// See [`Fact::Goroutine`].
+#[allow(missing_docs, reason = "see there")]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Goroutine {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(uint64, tag = "2")]
+    pub parent: u64,
+    #[prost(uint64, tag = "3")]
+    pub creator: u64,
+    #[prost(uint64, tag = "4")]
+    pub start: u64,
+}
+
+/// See [`Fact::MapType`].
+#[allow(missing_docs, reason = "see there")]
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct MapType {
+    #[prost(uint64, tag = "1")]
+    pub address: u64,
+    #[prost(string, tag = "2")]
+    pub name: String,
+}
+
+/// See [`Fact::Name`].
+#[allow(missing_docs, reason = "see there")]
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Name {
+    #[prost(uint64, tag = "1")]
+    pub address: u64,
+    #[prost(string, tag = "2")]
+    pub text: String,
+    #[prost(bool, tag = "3")]
+    pub measured: bool,
+}
+
+/// See [`Fact::MapSize`].
+#[allow(missing_docs, reason = "see there")]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct MapSize {
+    #[prost(uint64, tag = "1")]
+    pub address: u64,
+    #[prost(uint64, tag = "2")]
+    pub elements: u64,
+    #[prost(uint64, tag = "3")]
+    pub buckets_or_tables: u64,
+}
+
+/// See [`Fact::Guard`].
+#[allow(missing_docs, reason = "see there")]
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Guard {
+    #[prost(uint64, tag = "1")]
+    pub lock: u64,
+    #[prost(uint64, tag = "2")]
+    pub map: u64,
+    #[prost(sint64, tag = "3")]
+    pub distance: i64,
+    /// Both or neither.
+    #[prost(string, optional, tag = "4")]
+    pub lock_field: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    pub map_field: Option<String>,
+}
+
+impl From<&Fact> for Found {
+    fn from(fact: &Fact) -> Self {
+        match fact.clone() {
+            Fact::Goroutine {
+                id,
+                parent,
+                creator,
+                start,
+            } => Self::Goroutine(Goroutine {
+                id,
+                parent,
+                creator,
+                start,
+            }),
+            Fact::MapType { address, name } => Self::MapType(MapType { address, name }),
+            Fact::Name {
+                address,
+                name,
+                measured,
+            } => Self::Name(Name {
+                address,
+                text: name,
+                measured,
+            }),
+            Fact::MapSize {
+                address,
+                elements,
+                buckets_or_tables,
+            } => Self::MapSize(MapSize {
+                address,
+                elements,
+                buckets_or_tables,
+            }),
+            Fact::Guard {
+                lock,
+                map,
+                distance,
+                fields,
+            } => {
+                let (lock_field, map_field) = fields.unzip();
+                Self::Guard(Guard {
+                    lock,
+                    map,
+                    distance,
+                    lock_field,
+                    map_field,
+                })
+            }
+        }
+    }
+}
+
+impl From<Found> for Fact {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Goroutine(it) => Self::Goroutine {
+                id: it.id,
+                parent: it.parent,
+                creator: it.creator,
+                start: it.start,
+            },
+            Found::MapType(it) => Self::MapType {
+                address: it.address,
+                name: it.name,
+            },
+            Found::Name(it) => Self::Name {
+                address: it.address,
+                name: it.text,
+                measured: it.measured,
+            },
+            Found::MapSize(it) => Self::MapSize {
+                address: it.address,
+                elements: it.elements,
+                buckets_or_tables: it.buckets_or_tables,
+            },
+            Found::Guard(it) => Self::Guard {
+                lock: it.lock,
+                map: it.map,
+                distance: it.distance,
+                fields: it.lock_field.zip(it.map_field),
+            },
+        }
+    }
+}
+
+impl From<LockLayout> for LockOffsets {
+    fn from(layout: LockLayout) -> Self {
+        Self {
+            mutex: layout.mutex,
+            inner: layout.inner,
+            writer: layout.writer,
+            reader: layout.reader,
+        }
+    }
+}
+
+impl From<&LockOffsets> for LockLayout {
+    fn from(offsets: &LockOffsets) -> Self {
+        Self {
+            mutex: offsets.mutex,
+            inner: offsets.inner,
+            writer: offsets.writer,
+            reader: offsets.reader,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::tracer::Traced;
 use crate::{
-    explain::maps::{Symbols, Trace},
+    explain::maps::{Fact, Symbols, Trace},
     go::{Callers, Frame, Inspector, Loaded},
 };
 
@@ -43,19 +43,23 @@ impl Known {
     }
 
     /// Finds out what a trace wants to know most, if it is time.
-    pub fn look(&mut self, trace: &mut Trace) {
-        if Instant::now() >= self.next && self.inspector.is_ready() {
-            self.next = Instant::now() + PERIOD;
-            self.look_now(trace);
+    pub fn look(&mut self, trace: &mut Trace) -> Vec<Fact> {
+        if Instant::now() < self.next || !self.inspector.is_ready() {
+            return Vec::new();
         }
+        self.next = Instant::now() + PERIOD;
+        self.look_now(trace)
     }
 
     /// The same at once, before all is told.
-    pub fn look_now(&mut self, trace: &mut Trace) {
+    pub fn look_now(&mut self, trace: &mut Trace) -> Vec<Fact> {
         let questions = trace.unknown(QUESTIONS);
-        for fact in self.inspector.answer(&questions) {
-            trace.learn(fact, self);
-        }
+        self.inspector.answer(&questions)
+    }
+
+    /// Functions and lines of a stack that is no event's.
+    pub fn look_up(&self, stack: &[u64]) -> Vec<Frame> {
+        self.loaded.frames(stack)
     }
 
     /// Why variables and fields have no names, if so.

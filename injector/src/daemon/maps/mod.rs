@@ -1,5 +1,6 @@
 //! A run of `injector maps`: attach, tell what happens, end.
 
+mod feed;
 mod governor;
 mod known;
 mod tell;
@@ -10,13 +11,13 @@ mod watch;
 use std::{
     io::{self, Write as _, stdout},
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use injector_ebpf::{
-    SendRecord,
+    Mode, SendRecord, SendStack,
     go::{Event, Layout},
 };
 use nix::sys::{
@@ -27,7 +28,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval},
 };
 
 use super::{
@@ -35,14 +35,16 @@ use super::{
     ending::Ending,
     fatal_file,
     hold::Hold,
-    run::{closed, own_cpu, until},
+    recording::Recording,
+    run::{closed, own_cpu, ticks, until},
     tui::{self, Tui},
 };
 use crate::{
     clock,
+    clock::nanoseconds,
     explain::{
-        Totals,
-        maps::{Kinds, Trace},
+        RunInfo, Totals,
+        maps::{LockLayout, Symbols as _, Trace},
     },
     go::{self, Callers, GoError, MapKind, Program},
     kernel::host::Host,
@@ -51,11 +53,15 @@ use crate::{
         budget::{Seen, Spent},
         fatal::{self, Report},
         maps::{self, Summary},
-        nanoseconds,
         tui::{Action, Model, Program as Shown},
     },
     plan::CpuShare,
+    recording::{
+        schema::{Content, Program as RecordedProgram, Told},
+        write::Recorder,
+    },
 };
+use feed::Feed;
 use known::Known;
 use tell::Teller;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
@@ -63,6 +69,9 @@ use watch::Watches;
 
 /// How often the UI shows what is new.
 const SHOWN: Duration = Duration::from_secs(1);
+/// How often what was recorded is put into the file.
+const FLUSH: Duration = Duration::from_secs(1);
+
 /// There is one target, so it is the first in the kernel's table.
 const TARGET: u16 = 0;
 
@@ -88,6 +97,8 @@ pub struct Job {
     pub callers: Callers,
     /// Maps that hardware watches: addresses, variables, types.
     pub watch_maps: Vec<String>,
+    /// Where the run is recorded.
+    pub record: Option<PathBuf>,
     /// Output.
     pub format: Format,
     /// Whether the terminal UI has the terminal: nothing is written until the end.
@@ -125,44 +136,82 @@ pub async fn run(job: Job) -> Result<Ending> {
     // never taken out of the `AsyncFd`.
     let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
     let duration = job.duration;
-    let wants_tui = job.tui;
-    let targets = format!("process {} {}", job.pid, job.program.image().name);
+    let mut model = job.tui.then(|| Model {
+        targets: format!("process {} {}", job.pid, job.program.image().name),
+        duration,
+        ..Model::default()
+    });
+    // Before anything is attached: the file may be there already.
+    let mut recording = job.record.as_deref().map(Recording::create).transpose()?;
     let mut observed = Observed::start(job)?;
-    let deadline = duration.map(|duration| observed.start + duration);
-    let mut tui = None;
-    if wants_tui {
-        tui = Some(Tui::start(Model {
-            targets,
-            duration,
-            ..Model::default()
-        })?);
+    let info = observed.info();
+    if let Some(recording) = &mut recording {
+        recording.begin(&info, observed.start, observed.programs())?;
     }
-    let ending = events(&mut observed, &process, deadline, &mut tui).await;
+    let deadline = duration.map(|duration| observed.start + duration);
+    let mut tui = model.take().map(Tui::start).transpose()?;
+    let ending = events(
+        &mut observed,
+        recording.as_mut(),
+        &process,
+        deadline,
+        &mut tui,
+    );
+    let ending = ending.await;
+    // What follows is for the terminal as it was.
     drop(tui);
-    observed.finish(ending)
+    let ending = ending?;
+    let elapsed = observed.start.elapsed();
+    observed.end(&ending, recording.as_mut().map(|it| &mut it.recorder))?;
+    let path = recording.as_ref().map(|it| it.path().to_owned());
+    if let Some(recording) = recording {
+        let info = RunInfo {
+            ended: ending.to_string(),
+            elapsed,
+            ..info
+        };
+        eprintln!("injector: {}", recording.end(&info, &Totals::default())?);
+    }
+    if ending == Ending::OutputClosed {
+        return Ok(ending);
+    }
+    match observed.tell(path.as_deref()) {
+        Ok(()) => Ok(ending),
+        Err(error) => closed(error),
+    }
 }
 
 async fn events(
     observed: &mut Observed,
+    mut recording: Option<&mut Recording>,
     process: &AsyncFd<OwnedFd>,
     deadline: Option<Instant>,
     tui: &mut Option<Tui>,
 ) -> Result<Ending> {
+    let mut flush = ticks(FLUSH);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut shown = interval(SHOWN);
-    shown.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut shown = ticks(SHOWN);
     loop {
         let ending = tokio::select! {
             biased;
             _ = interrupt.recv() => Ending::Signal("SIGINT"),
             _ = terminate.recv() => Ending::Signal("SIGTERM"),
             _ = hangup.recv() => Ending::Signal("SIGHUP"),
-            turn = observed.ready() => match observed.turn(turn?) {
-                Ok(()) => continue,
-                Err(error) => failed(error)?,
-            },
+            _ = flush.tick(), if recording.is_some() => {
+                if let Some(recording) = &mut recording {
+                    recording.flush()?;
+                }
+                continue;
+            }
+            turn = observed.ready() => {
+                let recorder = recording.as_mut().map(|it| &mut it.recorder);
+                match observed.turn(turn?, recorder) {
+                    Ok(()) => continue,
+                    Err(error) => failed(error)?,
+                }
+            }
             // Readable for good once it has ended.
             ready = process.readable() => {
                 ready?.retain_ready();
@@ -212,6 +261,8 @@ pub struct Observed {
     fatal_dir: Option<PathBuf>,
     hold: Option<Hold>,
     watches: Option<Watches>,
+    /// What came of them.
+    watched: Vec<output::watch::Report>,
     format: Format,
     /// Fatal errors that the UI leaves no room for.
     kept: Option<Vec<u8>>,
@@ -258,6 +309,7 @@ impl Observed {
             fatal_dir: job.fatal_dir,
             hold,
             watches,
+            watched: Vec::new(),
             format: job.format,
             kept: job.tui.then(Vec::new),
             summary,
@@ -318,11 +370,11 @@ impl Observed {
         }
     }
 
-    /// Does it.
-    pub fn turn(&mut self, turn: Turn) -> Result<()> {
+    /// Does it, and records what it hears of.
+    pub fn turn(&mut self, turn: Turn, recorder: Option<&mut Recorder>) -> Result<()> {
         match turn {
-            Turn::Fatals => self.report(),
-            Turn::Events => self.hear(),
+            Turn::Fatals => self.report(recorder),
+            Turn::Events => self.hear(recorder),
             Turn::Watches => self.read_watches(),
             Turn::Hold(news) => {
                 eprintln!("injector: {news}");
@@ -332,7 +384,7 @@ impl Observed {
     }
 
     /// Takes in what has happened, and finds out what that does not say.
-    fn hear(&mut self) -> Result<()> {
+    fn hear(&mut self, recorder: Option<&mut Recorder>) -> Result<()> {
         let Self {
             traces,
             known,
@@ -341,18 +393,23 @@ impl Observed {
             watches,
             ..
         } = self;
+        let mut feed = Feed::new(recorder);
         tracer.events(|index, target, news| {
             if let (Some(watches), News::Event(event)) = (watches.as_mut(), &news)
                 && Event::from_number(event.kind).is_some_and(Event::is_map_op)
             {
                 watches.see(event, &target.loaded);
             }
-            feed(&mut traces[index], &known[index], &news);
+            feed.news(index, &mut traces[index], &known[index], &news);
         })?;
-        for (known, trace) in known.iter_mut().zip(&mut *traces) {
-            known.look(trace);
+        for (index, (known, trace)) in known.iter_mut().zip(&mut *traces).enumerate() {
+            let facts = known.look(trace);
+            feed.learn(index, trace, known, facts);
         }
-        teller.tell(traces, clock::monotonic_ns())?;
+        if teller.is_due() {
+            feed.advance(traces, clock::monotonic_ns());
+            teller.tell(traces)?;
+        }
         if let Some(watches) = watches {
             watches.choose(tracer)?;
         }
@@ -367,7 +424,7 @@ impl Observed {
     }
 
     /// Tells of fatal errors.
-    fn report(&mut self) -> Result<()> {
+    fn report(&mut self, mut recorder: Option<&mut Recorder>) -> Result<()> {
         let Self {
             tracer,
             teller,
@@ -394,6 +451,11 @@ impl Observed {
                 _ => {}
             }
             summary.fatals += 1;
+            if let Some(recorder) = &mut recorder {
+                let json = |out: &mut dyn io::Write| fatal::json(out, &report);
+                let text = |out: &mut dyn io::Write| fatal::text(out, &report);
+                recorder.add(told(json, text)?);
+            }
             // The file first: a closed output must not lose it.
             if let Some(directory) = fatal_dir {
                 let suffix = match format {
@@ -419,29 +481,38 @@ impl Observed {
     }
 
     /// Takes the probes away, reads what is left, and sums up.
-    pub fn finish(mut self, ending: Result<Ending>) -> Result<Ending> {
+    pub fn end(&mut self, ending: &Ending, mut recorder: Option<&mut Recorder>) -> Result<()> {
         let elapsed = self.start.elapsed();
         let (traces, known) = (&mut self.traces, &self.known);
-        self.tracer
-            .finish(|index, _, news| feed(&mut traces[index], &known[index], &news))?;
-        let ending = ending?;
-        if ending == Ending::OutputClosed {
-            return Ok(ending);
+        let mut feed = Feed::new(recorder.as_deref_mut());
+        self.tracer.finish(|index, _, news| {
+            feed.news(index, &mut traces[index], &known[index], &news);
+        })?;
+        if let Err(error) = self.report(recorder.as_deref_mut()) {
+            failed(error)?;
         }
-        let kept = self.kept.take().unwrap_or_default();
-        if let Err(error) = stdout().write_all(&kept) {
-            return closed(error);
+        let mut feed = Feed::new(recorder.as_deref_mut());
+        let all = self.known.iter_mut().zip(&mut self.traces);
+        for (index, (known, trace)) in all.enumerate() {
+            let facts = known.look_now(trace);
+            feed.learn(index, trace, known, facts);
         }
-        if let Err(error) = self.report() {
-            return failed(error);
+        feed.advance(&mut self.traces, clock::monotonic_ns());
+        self.sum_up(elapsed, ending)?;
+        if let Some(recorder) = recorder {
+            for watch in &self.watched {
+                let json = |out: &mut dyn io::Write| output::watch::json(out, watch);
+                let text = |out: &mut dyn io::Write| output::watch::text(out, watch);
+                recorder.add(told(json, text)?);
+            }
+            let json = |out: &mut dyn io::Write| maps::json(out, &self.summary);
+            let text = |out: &mut dyn io::Write| maps::text(out, &self.summary);
+            recorder.add(told(json, text)?);
         }
-        for (known, trace) in self.known.iter_mut().zip(&mut self.traces) {
-            known.look_now(trace);
-        }
-        let told = self.teller.finish(&mut self.traces, clock::monotonic_ns());
-        if let Err(error) = told {
-            return closed(error);
-        }
+        Ok(())
+    }
+
+    fn sum_up(&mut self, elapsed: Duration, ending: &Ending) -> Result<()> {
         self.summary.ended(elapsed, ending.to_string());
         for target in self.tracer.targets() {
             let tracing = &target.tracing;
@@ -463,53 +534,108 @@ impl Observed {
             self.summary.no_names = known.lacks_names();
         }
         let watches = self.watches.take().map(|it| it.finish(&mut self.tracer));
-        for watch in watches.transpose()?.unwrap_or_default() {
-            let mut out = stdout().lock();
-            let written = match self.format {
-                Format::Table => output::watch::text(&mut out, &watch),
-                Format::Json => output::watch::json(&mut out, &watch),
-            };
-            if let Err(error) = written {
-                return closed(error);
-            }
-        }
+        self.watched = watches.transpose()?.unwrap_or_default();
         self.summary.spent = spent(self.tracer.spending());
         self.summary.lose(&self.tracer.counters()?);
+        Ok(())
+    }
+
+    /// Tells what it came to. A recording has more on each finding.
+    pub fn tell(mut self, _recording: Option<&Path>) -> io::Result<()> {
+        stdout().write_all(&self.kept.take().unwrap_or_default())?;
+        self.teller.finish(&mut self.traces)?;
         let mut out = stdout().lock();
-        let written = match self.format {
-            Format::Table => maps::text(&mut out, &self.summary),
-            Format::Json => maps::json(&mut out, &self.summary),
-        };
-        match written.and_then(|()| out.flush()) {
-            Err(error) => closed(error),
-            Ok(()) => Ok(ending),
+        for watch in &self.watched {
+            match self.format {
+                Format::Table => output::watch::text(&mut out, watch)?,
+                Format::Json => output::watch::json(&mut out, watch)?,
+            }
+        }
+        match self.format {
+            Format::Table => maps::text(&mut out, &self.summary)?,
+            Format::Json => maps::json(&mut out, &self.summary)?,
+        }
+        out.flush()
+    }
+
+    /// What is traced, for a recording.
+    pub fn programs(&self) -> impl Iterator<Item = RecordedProgram> {
+        let targets = self.tracer.targets().iter().zip(&self.traces);
+        targets.enumerate().map(|(index, (target, trace))| {
+            let program = target.loaded.program();
+            RecordedProgram {
+                index: index as u32,
+                pid: target.pid,
+                tgid: target.tracing.layout.tgid,
+                file: program.image().name.clone(),
+                go_version: program.version.as_ref().map(ToString::to_string),
+                swiss: maps_of(program) == MapKind::Swiss,
+                start_ns: self.tracer.start_ns(),
+                sends: trace.blame().is_some(),
+                locks: Some(LockLayout::of(&program.offsets).into()),
+            }
+        })
+    }
+
+    /// Records what the stack of a send is.
+    pub fn name(&self, stack: &SendStack, recorder: &mut Recorder) {
+        let depth = usize::try_from(stack.depth).unwrap_or(usize::MAX);
+        let frames = &stack.frames[..depth.min(stack.frames.len())];
+        let known = &self.known[usize::from(TARGET)];
+        let shows = |function: &str| known.shows(function);
+        recorder.name(TARGET.into(), frames, || known.look_up(frames), shows);
+    }
+
+    /// What is known of a run that does nothing else.
+    fn info(&self) -> RunInfo {
+        RunInfo {
+            targets: format!("process {} ({})", self.summary.pid, self.summary.program),
+            rules: Vec::new(),
+            mode: Mode::Shadow,
+            seed: 0,
+            hook: String::new(),
+            engine: String::new(),
+            ended: String::new(),
+            start_ns: self.tracer.start_ns(),
+            elapsed: Duration::ZERO,
+            in_flight: 0,
+            skipped: 0,
+            own_cpu: None,
         }
     }
+}
+
+/// Something as JSON and for people, for a recording.
+fn told(
+    json: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+    text: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> io::Result<Content> {
+    let (mut object, mut page) = (Vec::new(), Vec::new());
+    json(&mut object)?;
+    text(&mut page)?;
+    let string = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    Ok(Content::Told(Told {
+        json: string(object),
+        text: string(page),
+    }))
+}
+
+/// It would not be traced without.
+fn maps_of(program: &Program) -> MapKind {
+    program.maps.unwrap_or(MapKind::Swiss)
 }
 
 fn traces(tracer: &MapTracer) -> Vec<Trace> {
     let programs = tracer.targets().iter().map(|it| it.loaded.program());
     programs
         .map(|program| {
-            // It would not be traced without.
-            let kind = program.maps.unwrap_or(MapKind::Swiss);
-            Trace::new(tracer.start_ns(), kind, &program.offsets)
+            Trace::new(
+                tracer.start_ns(),
+                maps_of(program),
+                LockLayout::of(&program.offsets),
+            )
         })
         .collect()
-}
-
-fn feed(trace: &mut Trace, known: &Known, news: &News<'_>) {
-    match news {
-        News::Event(event) => trace.feed(event, known),
-        News::Seen(slice) => {
-            let kinds: Kinds = slice.kinds.iter().copied().collect();
-            trace.window(slice.start_ns, slice.end_ns, kinds);
-            if slice.changes {
-                trace.gap();
-            }
-        }
-        News::Gap => trace.gap(),
-    }
 }
 
 fn spent(spending: Spending) -> Spent {

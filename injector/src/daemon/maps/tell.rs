@@ -47,16 +47,15 @@ impl Teller {
         }
     }
 
-    /// Tells what is new, if it is time. `now_ns` is of `CLOCK_MONOTONIC`.
-    pub fn tell(&mut self, traces: &mut [Trace], now_ns: u64) -> io::Result<()> {
+    /// Whether it is time to tell what is new.
+    pub fn is_due(&self) -> bool {
+        Instant::now() >= self.next
+    }
+
+    /// Tells what is new.
+    pub fn tell(&mut self, traces: &mut [Trace]) -> io::Result<()> {
         let now = Instant::now();
-        if now < self.next {
-            return Ok(());
-        }
         self.next = now + PERIOD;
-        for trace in &mut *traces {
-            trace.advance(now_ns);
-        }
         if self.silent {
             return Ok(());
         }
@@ -101,10 +100,7 @@ impl Teller {
     }
 
     /// Tells all at the end.
-    pub fn finish(&mut self, traces: &mut [Trace], now_ns: u64) -> io::Result<()> {
-        for trace in &mut *traces {
-            trace.advance(now_ns);
-        }
+    pub fn finish(&mut self, traces: &mut [Trace]) -> io::Result<()> {
         if !self.silent {
             self.news(traces)?;
         }

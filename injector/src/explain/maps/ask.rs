@@ -2,15 +2,13 @@
 
 use std::cmp::Reverse;
 
-use super::{Trace, Unknown};
+use super::{TYPES, Trace, Unknown};
 
 /// How often one thing is asked for.
 const ASKED: u8 = 3;
 /// And not sooner again, in nanoseconds: to look through all that is known
 /// takes a millisecond.
 const PAUSE_NS: u64 = 500_000_000;
-/// Names of map types that are kept.
-const TYPES: usize = 2048;
 /// Maps whose size is asked for each time: those that are shown.
 const SIZED: usize = 16;
 

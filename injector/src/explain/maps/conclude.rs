@@ -378,7 +378,7 @@ impl Trace {
         if waits.total_ns.saturating_add(longest) < WAITED_NS {
             return None;
         }
-        let maps: Vec<_> = self
+        let mut maps: Vec<_> = self
             .maps
             .iter()
             .filter_map(|(at, map)| {
@@ -386,6 +386,7 @@ impl Trace {
                 (guard == address).then_some((at, map, confidence))
             })
             .collect();
+        maps.sort_unstable_by_key(|(at, ..)| *at);
         let times = lock.times.as_deref();
         let quantile = |share| times.and_then(|it| it.quantile(share)).unwrap_or(0);
         let mut measured = vec![

@@ -14,7 +14,7 @@ use super::{
     gc::Gc,
     goroutine::{Goroutine, Held},
     map::Name,
-    span::{self, Cause, Hold, Spans},
+    span::{self, Cause, Hold, Holder, Spans},
     symbols::{Role, SiteId, Stack, StackId},
     table::{Few, Kept, Table},
 };
@@ -74,12 +74,16 @@ impl Side {
 }
 
 /// Where a lock has its semaphores: offsets in bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LockLayout {
-    mutex: u64,
-    inner: u64,
-    writer: u64,
-    reader: u64,
+    /// Semaphore of a `Mutex`.
+    pub mutex: u64,
+    /// Mutex of the writers in an `RWMutex`.
+    pub inner: u64,
+    /// Its semaphore of writers that wait for readers.
+    pub writer: u64,
+    /// Its semaphore of readers that wait for a writer.
+    pub reader: u64,
 }
 
 impl LockLayout {
@@ -120,7 +124,8 @@ pub struct Wait {
     stack: StackId,
     site: SiteId,
     role: Role,
-    ended_ns: Option<u64>,
+    /// When it was over.
+    pub ended_ns: Option<u64>,
     releaser: u64,
 }
 
@@ -633,13 +638,16 @@ impl Locks {
         if !spans.wanted() {
             return;
         }
-        let meanwhile = lock.releases.iter();
-        let meanwhile = meanwhile.filter(|(time, ..)| (wait.start_ns..=end_ns).contains(time));
         let mut span = wait.span(id, Some(lock.kind), end_ns);
         span.parts = parts.unwrap_or(span.parts);
-        span.holder_stack = meanwhile.clone().next_back().map_or(0, |last| last.2);
+        let meanwhile = lock.releases.iter();
         span.holders = meanwhile
-            .map(|(time, holder, _)| (*holder, *time))
+            .filter(|(time, ..)| (wait.start_ns..=end_ns).contains(time))
+            .map(|&(until_ns, goroutine, stack)| Holder {
+                goroutine,
+                until_ns,
+                stack,
+            })
             .collect();
         span.causes = self.causes.as_slice().into();
         spans.push(span::Span::Wait(span));

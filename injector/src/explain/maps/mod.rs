@@ -35,16 +35,16 @@ use injector_ebpf::{
     go::{Event, EventRecord},
 };
 
-use crate::go::{MapKind, Offsets};
+use crate::go::MapKind;
 
 pub use super::Confidence;
 pub use blame::{Blame, Parts};
 pub use fact::{Fact, Unknown};
 pub use finding::{About, Claim, Figure, Finding, Party, Seen};
-pub use lock::{NoLocks, Waits};
+pub use lock::{LockLayout, NoLocks, Waits};
 pub use map::{Class, Ops};
 #[allow(unused_imports, reason = "time lines are made of recordings next")]
-pub use span::{Cause, Growth, Hold, Iteration, Span, Wait};
+pub use span::{Cause, Growth, Hold, Holder, Iteration, Span, Wait};
 #[allow(unused_imports, reason = "time lines are made of recordings next")]
 pub use symbols::StackId;
 pub use symbols::Symbols;
@@ -57,13 +57,16 @@ pub use windows::Kinds;
 
 use gc::Gc;
 use goroutine::{Goroutine, Held, Origins};
-use lock::{How, LockLayout, Locks};
+use lock::{How, Locks};
 use map::{Around, Maps, Name, SameStruct};
 use span::Spans;
 use symbols::Stacks;
 use sync_map::SyncMaps;
 use table::Table;
 use windows::Windows;
+
+/// Names of map types that are kept.
+const TYPES: usize = 2048;
 
 /// Goroutines that are kept apart, 0.4 KiB each. Numbers of goroutines are
 /// never used again, so this is also how many may be in between.
@@ -154,9 +157,9 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Of a program with this kind of maps and these offsets, traced from
-    /// `start_ns` on (`CLOCK_MONOTONIC`).
-    pub fn new(start_ns: u64, kind: MapKind, offsets: &Offsets) -> Self {
+    /// Of a program with this kind of maps and such locks, traced from `start_ns`
+    /// on (`CLOCK_MONOTONIC`).
+    pub fn new(start_ns: u64, kind: MapKind, locks: LockLayout) -> Self {
         Self {
             start_ns,
             latest_ns: start_ns,
@@ -167,7 +170,7 @@ impl Trace {
             origins: Origins::default(),
             maps: Maps::default(),
             sync_maps: SyncMaps::default(),
-            locks: Locks::new(LockLayout::of(offsets)),
+            locks: Locks::new(locks),
             gc: Gc::default(),
             spans: Spans::default(),
             types: HashMap::new(),
@@ -351,8 +354,15 @@ impl Trace {
     /// now and then, and before anything is asked.
     pub fn advance(&mut self, now_ns: u64) {
         self.latest_ns = self.latest_ns.max(now_ns);
-        for (id, who) in self.goroutines.iter_mut() {
-            if who.wait.is_some_and(|wait| !wait.is_open()) {
+        // One that waited for another that waited comes after it.
+        let over = self.goroutines.iter().filter_map(|(id, who)| {
+            let ended_ns = who.wait?.ended_ns?;
+            Some((ended_ns, id))
+        });
+        let mut over: Vec<_> = over.collect();
+        over.sort_unstable();
+        for (_, id) in over {
+            if let Some(who) = self.goroutines.get_mut(id) {
                 self.locks.settle(id, who, &self.gc, &mut self.spans);
             }
         }
@@ -369,8 +379,8 @@ impl Trace {
                 }
             }
             Fact::MapType { address, name } => {
-                if let Some(known) = self.types.get_mut(&address) {
-                    known.0 = Some(name);
+                if self.types.len() < TYPES || self.types.contains_key(&address) {
+                    self.types.entry(address).or_default().0 = Some(name);
                 }
             }
             Fact::Name {

@@ -5,7 +5,7 @@ use super::{About, Trace, blame::Parts, symbols::StackId};
 use crate::go::Frame;
 
 /// Spans that are kept between two [`Trace::take_spans`]:
-/// 10 MB, and for each wait 16 bytes for every goroutine that had the lock and 40
+/// 10 MB, and for each wait 24 bytes for every goroutine that had the lock and 32
 /// for every send.
 const SPANS: usize = 65_536;
 
@@ -20,6 +20,17 @@ pub struct Cause {
     pub injected_ns: u64,
     /// How much was in the send itself, in nanoseconds.
     pub sending_ns: u64,
+}
+
+/// A goroutine that had the lock while another waited for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// Which one.
+    pub goroutine: u64,
+    /// When it released it; it had it since the one before did.
+    pub until_ns: u64,
+    /// Where it released.
+    pub stack: StackId,
 }
 
 /// A goroutine waited.
@@ -39,14 +50,12 @@ pub struct Wait {
     pub over: bool,
     /// What it was for; all of it is unexplained if no sends were told.
     pub parts: Parts,
-    /// Who released the lock meanwhile, and when, in order: each had it until then.
-    pub holders: Box<[(u64, u64)]>,
+    /// Who released the lock meanwhile, in order; the latest if they were very many.
+    pub holders: Box<[Holder]>,
     /// Sends that it was for.
     pub causes: Box<[Cause]>,
     /// Where it asked.
     pub stack: StackId,
-    /// Where the last holder released, 0 if that was not seen.
-    pub holder_stack: StackId,
 }
 
 /// A goroutine had a lock, which is only seen if somebody waits for it, or if it
@@ -200,6 +209,11 @@ impl Trace {
     /// The functions and lines of a span's stack, innermost first; none if they are not known.
     pub fn frames(&self, stack: StackId) -> &[Frame] {
         &self.stacks.get(stack).frames
+    }
+
+    /// The innermost place of a span's stack that is the program's own, if it is known.
+    pub fn place(&self, stack: StackId) -> Option<&Frame> {
+        self.stacks.place(self.stacks.get(stack).site)
     }
 
     /// What is known of the lock at an address, if it still is.

@@ -51,6 +51,8 @@ impl<V: Kept> Table<V> {
             .extend(entries.map(|(number, entry)| (entry.worth(), *number)));
         let many = self.limit / 4;
         self.order.select_nth_unstable(many);
+        // The order of a hash table is another one each time.
+        self.order[..many].sort_unstable();
         for (_, number) in &self.order[..many] {
             if let Some(entry) = self.entries.remove(number) {
                 self.given_up += 1;

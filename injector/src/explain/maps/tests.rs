@@ -6,7 +6,7 @@ use injector_ebpf::go::{Event, EventRecord, OP_FRAMES};
 use proptest::prelude::*;
 
 use super::*;
-use crate::go::Frame;
+use crate::go::{Frame, Offsets};
 
 const MAP: u64 = 0xc000_1000;
 const MAP_TYPE: u64 = 0x50_0000;
@@ -68,7 +68,7 @@ struct Story {
 impl Story {
     fn new() -> Self {
         Self {
-            trace: Trace::new(0, MapKind::Swiss, &Offsets::of_table(27)),
+            trace: Trace::new(0, MapKind::Swiss, LockLayout::of(&Offsets::of_table(27))),
             now: 0,
             site: 0,
         }

@@ -444,6 +444,9 @@ impl Trace {
                 guards.entry(lock).or_default().push(address);
             }
         }
+        for maps in guards.values_mut() {
+            maps.sort_unstable();
+        }
         let view = |(_, address, lock): (u64, u64, &Lock)| {
             let times = lock.times.as_deref();
             LockView {

@@ -13,6 +13,16 @@ impl Kinds {
         Self(self.0 | 1 << kind as u8)
     }
 
+    /// A bit for each of them, by its number.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Those with these bits.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Whether it is in it.
     pub const fn has(self, kind: Event) -> bool {
         self.0 >> kind as u8 & 1 != 0

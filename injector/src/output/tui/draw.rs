@@ -194,7 +194,9 @@ fn live(sends: &Sends, area: Rect, buffer: &mut Buffer) {
     Text::from(histogram).render(bars, buffer);
     let side = if right.is_empty() { rest } else { right };
     if side.height > 1 {
-        let rows = rows(sends, false, side.width).into_iter().take(side.height.into());
+        let rows = rows(sends, false, side.width)
+            .into_iter()
+            .take(side.height.into());
         rows.collect::<Text<'_>>().render(side, buffer);
     }
 }

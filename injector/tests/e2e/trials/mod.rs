@@ -4,6 +4,7 @@ mod accuracy;
 mod bad_input;
 mod control;
 mod coverage;
+mod demo;
 mod doctor;
 mod endings;
 mod errors;
@@ -56,6 +57,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         help::trials(host),
         recording::trials(host),
         tui::trials(host),
+        demo::trials(host),
         maps::trials(host),
         maps_hold::trials(host),
         maps_names::trials(host),

@@ -69,7 +69,8 @@ fn a_wait_knows_its_holder_and_the_send() {
         chained: 0,
     };
     assert_eq!(wait.parts, expected);
-    assert_eq!(wait.holders[0], (1, 40 * MS));
+    let holder = wait.holders[0];
+    assert_eq!((holder.goroutine, holder.until_ns), (1, 40 * MS));
     let cause = Cause {
         goroutine: 1,
         send_start_ns: 5 * MS,
@@ -78,7 +79,7 @@ fn a_wait_knows_its_holder_and_the_send() {
     };
     assert_eq!(*wait.causes, [cause]);
     assert_eq!(function(&story, wait.stack), "main.put");
-    assert_eq!(function(&story, wait.holder_stack), "main.slow");
+    assert_eq!(function(&story, holder.stack), "main.slow");
     let [hold] = holds(&spans)[..] else {
         panic!("one hold: {spans:?}");
     };
@@ -96,7 +97,8 @@ fn without_sends_nothing_is_explained() {
     let wait = waits(&spans)[0];
     assert_eq!(wait.parts.unexplained, 31 * MS);
     assert!(wait.causes.is_empty());
-    assert_eq!(wait.holders[0], (1, 40 * MS));
+    let holder = wait.holders[0];
+    assert_eq!((holder.goroutine, holder.until_ns), (1, 40 * MS));
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use injector_ebpf::Mode;
 
-use super::{RunInfo, nanoseconds};
+use super::schema::{Counted, End, Run};
 use crate::{
-    explain::Totals,
-    recording::schema::{Counted, End, Run},
+    clock::nanoseconds,
+    explain::{RunInfo, Totals},
 };
 
 /// What a run is when it begins. The file is begun with it, so that one that is
@@ -26,6 +26,7 @@ pub fn begun(info: &RunInfo, kernel: String, started_unix: Duration) -> Run {
         hook: info.hook.clone(),
         engine: info.engine.clone(),
         end: None,
+        cpus: std::thread::available_parallelism().map_or(0, |cpus| cpus.get() as u32),
     }
 }
 
@@ -80,8 +81,8 @@ pub fn read(run: &Run, last_ns: u64) -> (RunInfo, Totals) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::fixture, *};
-    use crate::explain::fixture::summary;
+    use super::*;
+    use crate::{explain::fixture::summary, output::fixture};
 
     #[test]
     fn a_run_comes_back_as_it_was() {
