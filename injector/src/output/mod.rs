@@ -23,7 +23,8 @@ pub mod profile;
 pub mod status;
 pub mod summary;
 mod text;
-mod units;
+pub mod tui;
+pub mod units;
 pub mod watch;
 
 #[cfg(test)]
