@@ -78,19 +78,41 @@ impl Toolchain {
 
     /// Builds a program.
     pub fn compile(&self, source: &Path, program: &Path) {
-        let root = self.command.ancestors().nth(2).expect("a toolchain");
-        let status = Command::new(&self.command)
+        let status = self
+            .go()
             .args(["build", "-trimpath", "-o"])
             .arg(program)
             .arg(".")
             .current_dir(source)
+            .status()
+            .expect("a Go compiler");
+        assert!(status.success(), "cannot compile {}", source.display());
+    }
+
+    /// What `go tool pprof -top` says of a profile, with lines.
+    pub fn top(&self, profile: &Path) -> String {
+        let output = self
+            .go()
+            .args(["tool", "pprof", "-top", "-lines", "-nodefraction=0"])
+            .arg(profile)
+            .output()
+            .expect("go tool pprof");
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", profile.display());
+        told
+    }
+
+    /// The `go` command.
+    fn go(&self) -> Command {
+        let root = self.command.ancestors().nth(2).expect("a toolchain");
+        let mut command = Command::new(&self.command);
+        command
             .env("GOROOT", root)
             // Nothing is fetched.
             .env("GOTOOLCHAIN", "local")
             .env("GOPROXY", "off")
-            .env("GOFLAGS", "")
-            .status()
-            .expect("a Go compiler");
-        assert!(status.success(), "cannot compile {}", source.display());
+            .env("GOFLAGS", "");
+        command
     }
 }

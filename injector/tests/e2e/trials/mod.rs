@@ -20,6 +20,7 @@ mod maps_names;
 mod maps_servers;
 mod maps_share;
 mod maps_watch;
+mod outputs;
 mod recording;
 mod returns;
 mod seed_case;
@@ -57,6 +58,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         go_doctor::trials(host),
         help::trials(host),
         recording::trials(host),
+        outputs::trials(host),
         html::trials(host),
         tui::trials(host),
         demo::trials(host),
