@@ -121,8 +121,8 @@ pub enum Sub {
     Control {
         /// Its control socket.
         socket: PathBuf,
-        /// The request: probability P, delay DELAY, mode shadow|enforce, status
-        /// or stop.
+        /// The request: probability P, delay DELAY, mode shadow|enforce, pause,
+        /// resume, status or stop.
         #[arg(required = true, trailing_var_arg = true)]
         request: Vec<String>,
     },
@@ -170,6 +170,9 @@ pub struct Maps {
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
+    /// Show all of it in the terminal, live; the report comes at the end.
+    #[arg(long, conflicts_with = "output")]
+    pub tui: bool,
 }
 
 /// How the maps of a Go program are traced.
@@ -225,12 +228,36 @@ impl Tracing {
 pub struct Report {
     /// The recording.
     pub file: PathBuf,
+    /// Show all the evidence of this finding, by its number in the report.
+    #[arg(long, value_name = "N")]
+    pub finding: Option<usize>,
+    #[command(flatten)]
+    pub files: ReportFiles,
     /// How to write it; as JSON, every send is written, too.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// Files that `report` makes for other tools; those that are there are replaced.
+#[derive(Debug, Default, Args)]
+pub struct ReportFiles {
     /// Write the report as one HTML page, which needs no network, to this file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write a trace for ui.perfetto.dev: sends, waits, holds and map events on one
+    /// time line.
+    #[arg(long, value_name = "FILE")]
+    pub perfetto: Option<PathBuf>,
+    /// Write profiles for `go tool pprof` into this directory: injected delay,
+    /// waiting, operations on maps.
+    #[arg(long, value_name = "DIR")]
+    pub pprof: Option<PathBuf>,
+    /// Write the same as folded stacks.
+    #[arg(long, value_name = "DIR")]
+    pub folded: Option<PathBuf>,
+    /// Draw the same as flame graphs (SVG).
+    #[arg(long, value_name = "DIR")]
+    pub flamegraph: Option<PathBuf>,
 }
 
 /// Flags of the watchdog of `--hold-on-fatal`.
@@ -284,6 +311,10 @@ pub struct Demo {
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
+    /// The Go program that `cargo xtask demo` builds: its maps are traced, too, and
+    /// what is known of it has to be found.
+    #[arg(long, value_name = "PATH", hide = true, conflicts_with_all = ["hook", "output"])]
+    pub program: Option<PathBuf>,
 }
 
 /// Flags of the built-in client.
@@ -422,6 +453,11 @@ pub struct Run {
     /// Write every send, not only flagged, failed and signalled ones.
     #[arg(long, help_heading = OUTPUT)]
     pub all: bool,
+    /// Show all of it in the terminal, live, with keys to pause, to switch shadow
+    /// and enforce, to change the probability and to stop; the report comes at the
+    /// end.
+    #[arg(long, conflicts_with_all = ["output", "all", "quiet", "command"], help_heading = OUTPUT)]
+    pub tui: bool,
     /// Record everything in this file, which must not exist yet, for `injector
     /// report`.
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]

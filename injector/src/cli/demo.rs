@@ -1,4 +1,7 @@
-//! A ten-second gray run against the built-in client, explained.
+//! A ten-second gray run against the built-in client, explained; or, with a Go
+//! program, one that finds what is known of it.
+
+mod shop;
 
 use std::time::Duration;
 
@@ -25,6 +28,9 @@ const GAP: Duration = Duration::from_millis(4);
 
 /// Runs the demonstration.
 pub fn run(flags: &Demo) -> Result<u8> {
+    if let Some(program) = &flags.program {
+        return shop::run(flags, program);
+    }
     Host::read().check()?;
     let _lock = ActingLock::take()?;
     let _mounts = HostMounts::enter().context("cannot mount tracefs for this process")?;
@@ -75,6 +81,7 @@ pub fn run(flags: &Demo) -> Result<u8> {
         max_targets: 16,
         lease: Duration::from_secs(3),
         control: None,
+        tui: false,
         record: None,
         maps: None,
         format: flags.output,

@@ -55,7 +55,12 @@ pub fn run(flags: Run) -> Result<u8> {
         Some(command)
     };
     let maps = match (&flags.pid[..], flags.maps) {
-        ([pid], true) => Some(super::maps::job(*pid, flags.tracing, flags.output)?),
+        ([pid], true) => Some(super::maps::job(
+            *pid,
+            flags.tracing,
+            flags.output,
+            flags.tui,
+        )?),
         (_, true) => bail!("--maps traces one process: give it one --pid"),
         (_, false) => {
             ensure!(
@@ -74,6 +79,7 @@ pub fn run(flags: Run) -> Result<u8> {
         max_targets: flags.max_targets,
         lease: flags.lease,
         control: flags.control,
+        tui: flags.tui,
         record: flags.record,
         maps,
         format: flags.output,

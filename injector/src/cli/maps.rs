@@ -14,7 +14,7 @@ use crate::{
 
 /// Runs it to its end.
 pub fn run(flags: Maps) -> Result<u8> {
-    let mut job = job(flags.pid, flags.tracing, flags.output)?;
+    let mut job = job(flags.pid, flags.tracing, flags.output, flags.tui)?;
     job.duration = flags.duration;
     job.record = flags.record;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -26,7 +26,7 @@ pub fn run(flags: Maps) -> Result<u8> {
 }
 
 /// To trace the maps of a process until something ends it.
-pub fn job(pid: u32, flags: Tracing, format: Format) -> Result<Job> {
+pub fn job(pid: u32, flags: Tracing, format: Format, tui: bool) -> Result<Job> {
     let host = Host::read();
     // A kernel that is too old for this is the better reason.
     uprobes::check(&host.release, host.version)?;
@@ -45,5 +45,6 @@ pub fn job(pid: u32, flags: Tracing, format: Format) -> Result<Job> {
         only: flags.only,
         watch_maps: flags.watch_map,
         format,
+        tui,
     })
 }

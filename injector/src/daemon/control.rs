@@ -4,6 +4,8 @@
 //! probability 30%        ok: probability 30%
 //! delay 0..200ms         ok: delay 0..200ms
 //! mode shadow            ok: mode shadow
+//! pause                  ok: paused
+//! resume                 ok: resumed
 //! status                 ok: {"type":"status",…}
 //! stop                   ok: stopping
 //! ```
@@ -25,7 +27,8 @@ use tokio::{
 use crate::plan::{Delay, Probability};
 
 /// What a line accepts.
-pub const GRAMMAR: &str = "probability P | delay DELAY | mode shadow|enforce | status | stop";
+pub const GRAMMAR: &str =
+    "probability P | delay DELAY | mode shadow|enforce | pause | resume | status | stop";
 
 /// Longest line that is read.
 const MAX_LINE: u64 = 4096;
@@ -39,6 +42,10 @@ pub enum Request {
     Delay(Delay),
     /// Shadow or enforce.
     Mode(Mode),
+    /// Every send is let through until [`Self::Resume`].
+    Pause,
+    /// The end of a pause.
+    Resume,
     /// The counters.
     Status,
     /// The end of the run.
@@ -62,6 +69,8 @@ impl std::str::FromStr for Request {
                 .map_err(|error: crate::plan::Malformed| error.to_string()),
             ("mode", "shadow") => Ok(Self::Mode(Mode::Shadow)),
             ("mode", "enforce") => Ok(Self::Mode(Mode::Enforce)),
+            ("pause", "") => Ok(Self::Pause),
+            ("resume", "") => Ok(Self::Resume),
             ("status", "") => Ok(Self::Status),
             ("stop", "") => Ok(Self::Stop),
             _ => Err(format!(

@@ -11,6 +11,8 @@ pub enum Ending {
     Signal(&'static str),
     /// The control socket.
     Control,
+    /// A key in the terminal UI.
+    Key,
     /// No target is left and none can come.
     TargetsGone,
     /// The command behind `--` ended with this code.
@@ -42,6 +44,7 @@ impl fmt::Display for Ending {
             Self::Duration => f.write_str("the time was up (--duration)"),
             Self::Signal(name) => write!(f, "{name}"),
             Self::Control => f.write_str("stopped through the control socket"),
+            Self::Key => f.write_str("stopped with a key"),
             Self::TargetsGone => f.write_str("no target is left"),
             Self::Command(code) => write!(f, "the command ended with code {code}"),
             Self::TotalDelay => {

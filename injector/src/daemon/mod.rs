@@ -10,7 +10,9 @@ pub mod maps;
 mod recording;
 mod rules;
 mod run;
+mod screen;
 mod sink;
+mod tui;
 pub mod watchdog;
 
 pub use attach::{NoErrorHook, NoHook, NoSleepEngine};

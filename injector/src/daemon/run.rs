@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use injector_ebpf::{Budget, Hook, LifecycleEvent, SendRecord, SendStack, Target};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -24,12 +24,16 @@ use super::{
     recording::Recording,
     rules::Rules,
     sink::{Format, Sink, Verbosity},
+    tui::{self, Tui},
 };
 use crate::{
     clock,
     explain::{RunInfo, Summary, Totals},
     kernel::{HookChoice, Kernel, engine::EngineChoice},
-    output::mode_name,
+    output::{
+        mode_name,
+        tui::{Acting, Action, Model, Program, Sends},
+    },
     plan::{Plan, compile},
     recording::schema::Content,
     target::{
@@ -74,6 +78,8 @@ pub struct Job {
     pub record: Option<PathBuf>,
     /// Path of the control socket.
     pub control: Option<PathBuf>,
+    /// Whether the terminal UI shows the run, in the place of lines.
+    pub tui: bool,
     /// Output.
     pub format: Format,
     /// Output.
@@ -102,6 +108,7 @@ struct Run {
     requests: mpsc::Receiver<Asked>,
     _control: Option<ControlSocket>,
     sink: Sink,
+    tui: Option<Tui>,
     summary: Summary,
     recording: Option<Recording>,
     /// Sends that were read, until their stacks are.
@@ -115,8 +122,10 @@ struct Run {
     may_act: bool,
     start_ns: u64,
     start: Instant,
-    /// Whether the lease is renewed.
+    /// Whether the time for acting lasts.
     acting: bool,
+    /// Whether a person lets every send through for now.
+    paused: bool,
 }
 
 struct Table<'k>(&'k mut Kernel);
@@ -187,6 +196,7 @@ impl Run {
             requests,
             _control: control,
             sink,
+            tui: None,
             summary: Summary::default(),
             recording,
             sent: Vec::new(),
@@ -198,6 +208,7 @@ impl Run {
             start_ns,
             start: Instant::now(),
             acting: true,
+            paused: false,
             kernel,
             job,
         };
@@ -221,7 +232,100 @@ impl Run {
         if let Some(command) = &mut run.job.command {
             command.start()?;
         }
+        run.start_tui()?;
         Ok(run)
+    }
+
+    fn start_tui(&mut self) -> Result<()> {
+        if self.job.tui {
+            self.tui = Some(Tui::start(Model {
+                duration: self.job.plan.duration,
+                sends: Some(Sends::new(self.start_ns)),
+                ..Model::default()
+            })?);
+            self.show()?;
+        }
+        Ok(())
+    }
+
+    /// Shows what is known now in the UI, if there is one.
+    fn show(&mut self) -> Result<()> {
+        let totals = self.totals()?;
+        let acting = self.acting();
+        let targets = format!("{}: {} processes", self.job.selector, self.tracker.len());
+        let elapsed = self.start.elapsed();
+        let Some(Tui { model, .. }) = &mut self.tui else {
+            return Ok(());
+        };
+        model.elapsed = elapsed;
+        model.targets = targets;
+        model.acting = Some(acting);
+        model.cost = tui::own_cost(own_cpu(), elapsed, &totals);
+        if let Some(sends) = &mut model.sends {
+            sends.second(totals, &self.summary);
+        }
+        if let Some(observed) = &self.observed {
+            model.program = Some(Program::of(observed.trace()));
+            model.cost.extend(tui::probe_cost(&observed.spent()));
+        }
+        if let Some(tui) = &mut self.tui {
+            tui.draw()?;
+        }
+        Ok(())
+    }
+
+    /// What is done to sends at the moment.
+    fn acting(&self) -> Acting {
+        let rules = self.job.plan.rules.iter().map(ToString::to_string);
+        Acting {
+            rule: rules.collect::<Vec<_>>().join("; "),
+            mode: self.job.plan.mode,
+            paused: self.paused || !self.acting,
+        }
+    }
+
+    /// Carries out what a key asks for, which may end the run.
+    fn pressed(&mut self, action: io::Result<Action>) -> Result<Option<Ending>> {
+        let action = match action {
+            Ok(action) => action,
+            Err(error) => return closed(error).map(Some),
+        };
+        let request = tui::request(action, &self.job.plan, self.paused);
+        let uid = nix::unistd::geteuid();
+        let outcome = self.carry_out(&request, &format!("key: uid {uid}"));
+        if request == Request::Stop {
+            return Ok(Some(Ending::Key));
+        }
+        let acting = self.acting();
+        let Some(tui) = &mut self.tui else {
+            return Ok(None);
+        };
+        tui.model.acting = Some(acting);
+        let answer = outcome.unwrap_or_else(|why| format!("refused: {why}"));
+        match tui.answer(answer) {
+            Ok(()) => Ok(None),
+            Err(error) => closed(error).map(Some),
+        }
+    }
+
+    /// The time is up, and the command that was started runs on.
+    fn stop_acting(&mut self) -> Result<()> {
+        self.acting = false;
+        self.kernel.set_control(|control| control.lease_ns = 0)?;
+        self.note("the time is up (--duration): the command runs on untouched");
+        Ok(())
+    }
+
+    /// Tells how the run is going.
+    fn tell(&mut self) -> Result<()> {
+        if let Some(recording) = &mut self.recording {
+            recording.flush()?;
+        }
+        if self.tui.is_some() {
+            return self.show();
+        }
+        let totals = self.totals()?;
+        Ok(self.sink.status(&totals, self.start.elapsed())?)
     }
 
     /// Traces the maps of a target, if that is wanted.
@@ -319,7 +423,9 @@ impl Run {
                 tokio::select! {
                     biased;
                     _ = lease.tick(), if self.acting => {
-                        self.kernel.renew_lease(self.job.lease)?;
+                        if !self.paused {
+                            self.kernel.renew_lease(self.job.lease)?;
+                        }
                         if let Err(error) = self.engine.check() {
                             break Ending::Engine(format!("{error:#}"));
                         }
@@ -333,9 +439,7 @@ impl Run {
                         }
                         // The command's exit code is still ours to return.
                         deadline = None;
-                        self.acting = false;
-                        self.kernel.set_control(|control| control.lease_ns = 0)?;
-                        self.note("the time is up (--duration): the command runs on untouched");
+                        self.stop_acting()?;
                     }
                     code = &mut ended => break Ending::Command(code?),
                     Some(asked) = self.requests.recv() => {
@@ -343,6 +447,11 @@ impl Run {
                             // The answer is written by a task that ends with us.
                             tokio::task::yield_now().await;
                             break Ending::Control;
+                        }
+                    }
+                    action = tui::action(&mut self.tui) => {
+                        if let Some(ending) = self.pressed(action)? {
+                            break ending;
                         }
                     }
                     ready = self.lifecycle.readable() => {
@@ -354,12 +463,8 @@ impl Run {
                         self.report(&changes);
                     }
                     _ = status.tick() => {
-                        if let Some(recording) = &mut self.recording {
-                            recording.flush()?;
-                        }
-                        let totals = self.totals()?;
-                        if let Err(error) = self.sink.status(&totals, self.start.elapsed()) {
-                            break closed(error)?;
+                        if let Err(error) = self.tell() {
+                            break failed(error)?;
                         }
                         if self.total_delay_is_used_up()? {
                             break Ending::TotalDelay;
@@ -408,6 +513,7 @@ impl Run {
             sends,
             summary,
             sink,
+            tui,
             recording,
             sent,
             observed,
@@ -424,7 +530,10 @@ impl Run {
                 if recording.is_some() {
                     sent.push(*record);
                 }
-                sink.send(record)?;
+                match tui.as_mut().map(|tui| &mut tui.model.sends) {
+                    None => sink.send(record)?,
+                    Some(sends) => sends.iter_mut().for_each(|sends| sends.record(record)),
+                }
                 Ok(())
             })
             .map_err(as_io)?;
@@ -491,18 +600,23 @@ impl Run {
             pid,
             answer,
         } = asked;
-        let result = self.change(&request);
-        if request != Request::Status {
-            // The audit line.
+        let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+        let result = self.carry_out(&request, &format!("control: uid {uid} (pid {pid})"));
+        let _ = answer.send(result);
+        request == Request::Stop
+    }
+
+    /// Changes the run, with a line that says who has.
+    fn carry_out(&mut self, request: &Request, who: &str) -> Result<String, String> {
+        let result = self.change(request);
+        if *request != Request::Status {
             let outcome = match &result {
                 Ok(text) => text.clone(),
                 Err(error) => format!("refused: {error}"),
             };
-            let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
-            self.note(&format!("control: uid {uid} (pid {pid}): {outcome}"));
+            self.note(&format!("{who}: {outcome}"));
         }
-        let _ = answer.send(result);
-        request == Request::Stop
+        result
     }
 
     fn change(&mut self, request: &Request) -> Result<String, String> {
@@ -518,6 +632,9 @@ impl Run {
                 return Ok(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
             Request::Stop => return Ok("stopping".to_owned()),
+            Request::Pause | Request::Resume => {
+                return self.pause(*request == Request::Pause).map_err(explain);
+            }
             Request::Mode(mode) => {
                 plan.mode = *mode;
                 format!("mode {}", mode_name(*mode))
@@ -548,6 +665,22 @@ impl Run {
         Ok(text)
     }
 
+    /// Lets every send through from now on, or no longer. While that lasts the
+    /// lease is over, as if nobody were here.
+    fn pause(&mut self, pause: bool) -> Result<String> {
+        ensure!(
+            self.acting,
+            "the time is up (--duration): every send is let through"
+        );
+        self.paused = pause;
+        if pause {
+            self.kernel.set_control(|control| control.lease_ns = 0)?;
+            return Ok("paused: every send is let through".to_owned());
+        }
+        self.kernel.renew_lease(self.job.lease)?;
+        Ok("resumed".to_owned())
+    }
+
     fn totals(&self) -> Result<Totals> {
         Ok(self.kernel.stats()?.iter().collect())
     }
@@ -572,6 +705,8 @@ impl Run {
         // First of all nobody is delayed any more, whatever else fails.
         self.kernel.set_control(|control| control.lease_ns = 0)?;
         let elapsed = self.start.elapsed();
+        // What follows is for the terminal as it was.
+        self.tui = None;
         match &ending {
             // It has let everybody go by dying.
             Ok(Ending::Engine(_)) => self.engine.stop(),
@@ -672,7 +807,7 @@ fn is_closed(error: &anyhow::Error) -> bool {
 }
 
 /// CPU time of this process so far.
-fn own_cpu() -> Option<Duration> {
+pub(super) fn own_cpu() -> Option<Duration> {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()?;
     let time = |value: nix::sys::time::TimeVal| {
         Duration::new(value.tv_sec() as u64, value.tv_usec() as u32 * 1000)

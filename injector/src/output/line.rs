@@ -69,6 +69,8 @@ impl Lines {
 #[derive(Debug)]
 pub(super) struct Table {
     colour: bool,
+    /// Columns that are left out.
+    hidden: &'static [&'static str],
     line: String,
     cell: String,
     column: usize,
@@ -82,11 +84,20 @@ impl Table {
     pub(super) fn new(colour: bool) -> Self {
         Self {
             colour,
+            hidden: &[],
             line: String::new(),
             cell: String::new(),
             column: 0,
             at: 0,
             edge: 0,
+        }
+    }
+
+    /// Without colours and what is the same in most lines, for 80 columns.
+    pub(super) fn narrow() -> Self {
+        Self {
+            hidden: &["PID/TID", "PROTO", "BYTES"],
+            ..Self::new(false)
         }
     }
 
@@ -147,7 +158,11 @@ impl Table {
     }
 
     fn put(&mut self, value: fmt::Arguments<'_>, colour: &str) {
-        let (_, width, right) = COLUMNS[self.column];
+        let (heading, width, right) = COLUMNS[self.column];
+        if self.hidden.contains(&heading) {
+            self.column += 1;
+            return;
+        }
         let last = self.column + 1 == COLUMNS.len();
         let gap = usize::from(self.column > 0);
         self.cell.clear();

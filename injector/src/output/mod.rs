@@ -7,6 +7,8 @@ pub mod budget;
 pub mod doctor;
 mod errno;
 pub mod fatal;
+pub mod findings;
+pub mod folded;
 pub mod go;
 pub mod html;
 pub mod json;
@@ -15,10 +17,14 @@ pub mod maps;
 pub mod maps_finding;
 pub mod maps_report;
 pub mod maps_table;
+pub mod perfetto;
+pub mod pprof;
+pub mod profile;
 pub mod status;
 pub mod summary;
 mod text;
-mod units;
+pub mod tui;
+pub mod units;
 pub mod watch;
 
 #[cfg(test)]

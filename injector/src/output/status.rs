@@ -18,10 +18,16 @@ pub fn write(out: &mut dyn Write, totals: &Totals, elapsed: Duration) -> io::Res
 }
 
 fn line(totals: &Totals, elapsed: Duration) -> String {
-    let mut line = Time(nanoseconds(elapsed)).to_string();
-    // Writing to a string does not fail.
+    format!("{}  {}\n", Time(nanoseconds(elapsed)), counts(totals))
+}
+
+/// The line without the time.
+pub(super) fn counts(totals: &Totals) -> String {
+    let mut line = String::new();
     let mut part = |text: std::fmt::Arguments<'_>| {
-        let _ = write!(line, "  {text}");
+        let gap = if line.is_empty() { "" } else { "  " };
+        // Writing to a string does not fail.
+        let _ = write!(line, "{gap}{text}");
     };
     let matched = totals.get(Counter::Matched);
     part(format_args!("sends {}", totals.get(Counter::Seen)));
@@ -52,7 +58,6 @@ fn line(totals: &Totals, elapsed: Duration) -> String {
     if spin > 0 {
         part(format_args!("spin CPU {}", Time(spin)));
     }
-    line.push('\n');
     line
 }
 

@@ -58,7 +58,7 @@ pub struct Recorded {
     pub machine: String,
     /// CPUs, 0 when that is not known.
     pub cpus: u32,
-    /// When it began, in nanoseconds since 1970 (UTC).
+    /// Wall clock at the start, in nanoseconds since 1970 (UTC).
     pub started_unix_ns: u64,
 }
 
@@ -72,7 +72,8 @@ pub struct Program {
     pub go_version: Option<String>,
     /// What was concluded of it.
     pub trace: Trace,
-    /// Its process id for the kernel, which sends have.
+    /// Its process id in records of sends: another one if injector runs in a
+    /// namespace of process ids.
     pub tgid: u32,
     names: Names,
 }

@@ -1,6 +1,7 @@
 //! Go toolchains, and the programs that they build for the tests of
 //! injector/src/go.
 
+mod demo;
 mod programs;
 mod toolchain;
 
@@ -8,6 +9,7 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 
+pub use demo::demo;
 pub use toolchain::Toolchain;
 
 /// The versions that are tested unless others are asked for: the oldest, the

@@ -98,6 +98,11 @@ impl Toolchain {
         Ok(root)
     }
 
+    /// Whether it is in the cache.
+    pub fn is_there(&self) -> bool {
+        cache::directory("go").is_ok_and(|cache| cache.join(self.version).exists())
+    }
+
     fn fetch(&self, directory: &Path) -> Result<()> {
         match self.source {
             Source::Debian { suite, series } => {

@@ -36,7 +36,8 @@ use super::{
     fatal_file,
     hold::Hold,
     recording::Recording,
-    run::{closed, ticks, until},
+    run::{closed, own_cpu, ticks, until},
+    tui::{self, Tui},
 };
 use crate::{
     clock,
@@ -51,7 +52,9 @@ use crate::{
         self,
         budget::{Seen, Spent},
         fatal::{self, Report},
+        findings,
         maps::{self, Summary},
+        tui::{Action, Model, Program as Shown},
     },
     plan::CpuShare,
     recording::{
@@ -65,6 +68,8 @@ use tell::Teller;
 use tracer::{MapTracer, News, Ready, Spending, Traced};
 use watch::Watches;
 
+/// How often the UI shows what is new.
+const SHOWN: Duration = Duration::from_secs(1);
 /// How often what was recorded is put into the file.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -97,6 +102,8 @@ pub struct Job {
     pub record: Option<PathBuf>,
     /// Output.
     pub format: Format,
+    /// Whether the terminal UI has the terminal: nothing is written until the end.
+    pub tui: bool,
 }
 
 /// Kinds of operations on maps.
@@ -130,6 +137,11 @@ pub async fn run(job: Job) -> Result<Ending> {
     // never taken out of the `AsyncFd`.
     let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
     let duration = job.duration;
+    let mut model = job.tui.then(|| Model {
+        targets: format!("process {} {}", job.pid, job.program.image().name),
+        duration,
+        ..Model::default()
+    });
     // Before anything is attached: the file may be there already.
     let mut recording = job.record.as_deref().map(Recording::create).transpose()?;
     let mut observed = Observed::start(job)?;
@@ -138,7 +150,18 @@ pub async fn run(job: Job) -> Result<Ending> {
         recording.begin(&info, observed.start, observed.programs())?;
     }
     let deadline = duration.map(|duration| observed.start + duration);
-    let ending = events(&mut observed, recording.as_mut(), &process, deadline).await?;
+    let mut tui = model.take().map(Tui::start).transpose()?;
+    let ending = events(
+        &mut observed,
+        recording.as_mut(),
+        &process,
+        deadline,
+        &mut tui,
+    );
+    let ending = ending.await;
+    // What follows is for the terminal as it was.
+    drop(tui);
+    let ending = ending?;
     let elapsed = observed.start.elapsed();
     observed.end(&ending, recording.as_mut().map(|it| &mut it.recorder))?;
     let path = recording.as_ref().map(|it| it.path().to_owned());
@@ -164,11 +187,13 @@ async fn events(
     mut recording: Option<&mut Recording>,
     process: &AsyncFd<OwnedFd>,
     deadline: Option<Instant>,
+    tui: &mut Option<Tui>,
 ) -> Result<Ending> {
     let mut flush = ticks(FLUSH);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut shown = ticks(SHOWN);
     loop {
         let ending = tokio::select! {
             biased;
@@ -194,6 +219,19 @@ async fn events(
                 Ending::TargetsGone
             }
             () = until(deadline) => Ending::Duration,
+            action = tui::action(tui) => match (action, &mut *tui) {
+                (Ok(Action::Stop), _) => Ending::Key,
+                (Ok(_), Some(tui)) => match tui.answer("nothing is done to sends here".to_owned()) {
+                    Ok(()) => continue,
+                    Err(error) => closed(error)?,
+                },
+                (Ok(_), None) => continue,
+                (Err(error), _) => closed(error)?,
+            },
+            _ = shown.tick() => match tui.as_mut().map_or(Ok(()), |tui| observed.show(tui)) {
+                Ok(()) => continue,
+                Err(error) => closed(error)?,
+            },
         };
         return Ok(ending);
     }
@@ -227,6 +265,8 @@ pub struct Observed {
     /// What came of them.
     watched: Vec<output::watch::Report>,
     format: Format,
+    /// Fatal errors that the UI leaves no room for.
+    kept: Option<Vec<u8>>,
     summary: Summary,
     start: Instant,
 }
@@ -265,13 +305,14 @@ impl Observed {
         Ok(Self {
             traces: traces(&tracer),
             known: tracer.targets().iter().map(known).collect(),
-            teller: Teller::new(job.format, vec![pid]),
+            teller: Teller::new(job.format, vec![pid], job.tui),
             tracer,
             fatal_dir: job.fatal_dir,
             hold,
             watches,
             watched: Vec::new(),
             format: job.format,
+            kept: job.tui.then(Vec::new),
             summary,
             start: Instant::now(),
         })
@@ -285,6 +326,26 @@ impl Observed {
     /// Its sends are told from now on, each before the next [`Self::turn`].
     pub fn expect_sends(&mut self) {
         self.traces[usize::from(TARGET)].expect_sends();
+    }
+
+    /// What is concluded of it.
+    pub fn trace(&self) -> &Trace {
+        &self.traces[usize::from(TARGET)]
+    }
+
+    /// What tracing has cost so far.
+    pub fn spent(&self) -> Spent {
+        spent(self.tracer.spending())
+    }
+
+    /// Shows what is known in the UI.
+    fn show(&self, tui: &mut Tui) -> io::Result<()> {
+        let elapsed = self.start.elapsed();
+        tui.model.elapsed = elapsed;
+        tui.model.program = Some(Shown::of(self.trace()));
+        tui.model.cost = tui::own_cost(own_cpu(), elapsed, &Totals::default());
+        tui.model.cost.extend(tui::probe_cost(&self.spent()));
+        tui.draw()
     }
 
     /// It has sent.
@@ -371,6 +432,7 @@ impl Observed {
             fatal_dir,
             hold,
             format,
+            kept,
             summary,
             ..
         } = self;
@@ -405,6 +467,13 @@ impl Observed {
                 let path = fatal_file::write(directory, &name, |out| write(out, *format, &report))?;
                 eprintln!("injector: wrote {}", path.display());
             }
+            if let Some(kept) = kept {
+                eprintln!(
+                    "injector: fatal error of process {}: told at the end",
+                    target.pid
+                );
+                return Ok(write(kept, *format, &report)?);
+            }
             teller.clear();
             let mut out = stdout().lock();
             write(&mut out, *format, &report)?;
@@ -414,6 +483,7 @@ impl Observed {
 
     /// Takes the probes away, reads what is left, and sums up.
     pub fn end(&mut self, ending: &Ending, mut recorder: Option<&mut Recorder>) -> Result<()> {
+        self.teller.clear();
         let elapsed = self.start.elapsed();
         let (traces, known) = (&mut self.traces, &self.known);
         let mut feed = Feed::new(recorder.as_deref_mut());
@@ -473,7 +543,8 @@ impl Observed {
     }
 
     /// Tells what it came to. A recording has more on each finding.
-    pub fn tell(mut self, _recording: Option<&Path>) -> io::Result<()> {
+    pub fn tell(mut self, recording: Option<&Path>) -> io::Result<()> {
+        stdout().write_all(&self.kept.take().unwrap_or_default())?;
         self.teller.finish(&mut self.traces)?;
         let mut out = stdout().lock();
         for watch in &self.watched {
@@ -483,7 +554,13 @@ impl Observed {
             }
         }
         match self.format {
-            Format::Table => maps::text(&mut out, &self.summary)?,
+            Format::Table => {
+                maps::text(&mut out, &self.summary)?;
+                let targets = self.tracer.targets().iter().map(|target| target.pid);
+                let findings = findings::all(targets.zip(&self.traces));
+                out.write_all(b"\n")?;
+                findings::text(&mut out, &findings, recording)?;
+            }
             Format::Json => maps::json(&mut out, &self.summary)?,
         }
         out.flush()

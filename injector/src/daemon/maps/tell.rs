@@ -26,18 +26,21 @@ pub struct Teller {
     pids: Vec<u32>,
     screen: Screen,
     on_terminal: bool,
+    /// The UI shows all, so nothing is told before the end.
+    silent: bool,
     next: Instant,
     next_line: Instant,
 }
 
 impl Teller {
     /// Of these processes, in the order of their traces.
-    pub fn new(format: Format, pids: Vec<u32>) -> Self {
+    pub fn new(format: Format, pids: Vec<u32>, silent: bool) -> Self {
         let now = Instant::now();
         Self {
             format,
             pids,
             screen: Screen::default(),
+            silent,
             on_terminal: stderr().is_terminal(),
             next: now + PERIOD,
             next_line: now + PERIOD_OF_LINES,
@@ -53,6 +56,9 @@ impl Teller {
     pub fn tell(&mut self, traces: &mut [Trace]) -> io::Result<()> {
         let now = Instant::now();
         self.next = now + PERIOD;
+        if self.silent {
+            return Ok(());
+        }
         self.news(traces)?;
         if self.format == Format::Json {
             return Ok(());
@@ -95,7 +101,9 @@ impl Teller {
 
     /// Tells all at the end.
     pub fn finish(&mut self, traces: &mut [Trace]) -> io::Result<()> {
-        self.news(traces)?;
+        if !self.silent {
+            self.news(traces)?;
+        }
         self.clear();
         let mut out = stdout().lock();
         for (pid, trace) in self.pids.iter().zip(traces) {

@@ -42,6 +42,8 @@ pub struct Ended {
     pub maps: Vec<Value>,
     /// What it concluded about maps: the report at the end.
     pub conclusions: Vec<Value>,
+    /// Its lines on stdout.
+    pub stdout: String,
     /// Its lines on stderr.
     pub stderr: String,
 }
@@ -172,6 +174,7 @@ impl Injector {
             summary,
             maps,
             conclusions,
+            stdout: text(&self.stdout),
             stderr: text(&self.stderr),
         }
     }

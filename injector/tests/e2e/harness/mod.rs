@@ -11,6 +11,7 @@ mod send;
 mod senders;
 pub mod statistics;
 mod target;
+mod terminal;
 mod uprobe;
 
 pub use bpf::Bpf;
@@ -19,6 +20,7 @@ pub use injector::{Ended, Injector};
 pub use send::Send;
 pub use senders::Senders;
 pub use target::Target;
+pub use terminal::Terminal;
 pub use uprobe::Uprobe;
 
 use std::time::{Duration, Instant};

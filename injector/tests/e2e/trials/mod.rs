@@ -4,6 +4,7 @@ mod accuracy;
 mod bad_input;
 mod control;
 mod coverage;
+mod demo;
 mod doctor;
 mod endings;
 mod errors;
@@ -26,6 +27,7 @@ mod selection;
 mod sleep_engine;
 mod sleep_faults;
 mod sleep_signals;
+mod tui;
 
 use libtest_mimic::Trial;
 
@@ -56,6 +58,8 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         help::trials(host),
         recording::trials(host),
         html::trials(host),
+        tui::trials(host),
+        demo::trials(host),
         maps::trials(host),
         maps_hold::trials(host),
         maps_names::trials(host),

@@ -155,9 +155,12 @@ func every(pause time.Duration, work func(turn int)) {
 // What the workers did, for the end.
 var updates, logins, reloads int64
 
-func pricer(warehouse net.Conn) {
+// How to reach the warehouse.
+var news, orders net.Conn
+
+func pricer() {
 	every(10*time.Millisecond, func(turn int) {
-		catalog.publish(warehouse, names[turn%goods], turn)
+		catalog.publish(news, names[turn%goods], turn)
 		updates++
 	})
 }
@@ -167,8 +170,8 @@ func shopper() {
 }
 
 // orderer sends without a lock: nobody waits for it.
-func orderer(warehouse net.Conn) {
-	every(10*time.Millisecond, func(turn int) { fmt.Fprintf(warehouse, "order %d\n", turn) })
+func orderer() {
+	every(10*time.Millisecond, func(turn int) { fmt.Fprintf(orders, "order %d\n", turn) })
 }
 
 func visitor() {
@@ -233,7 +236,7 @@ func main() {
 	for index := range carts {
 		carts[index] = newCart()
 	}
-	prices, orders := dial(), dial()
+	news, orders = dial(), dial()
 
 	fmt.Println("ready", os.Getpid())
 	stdin := bufio.NewReader(os.Stdin)
@@ -242,11 +245,11 @@ func main() {
 	}
 
 	workers.Add(11)
-	go pricer(prices)
+	go pricer()
 	go shopper()
 	go shopper()
 	go shopper()
-	go orderer(orders)
+	go orderer()
 	go visitor()
 	go janitor()
 	go packer()
