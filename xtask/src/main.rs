@@ -11,6 +11,7 @@ mod kernels;
 mod lint;
 mod privilege;
 mod refusal;
+mod screenshots;
 mod setup;
 mod step;
 mod test;
@@ -49,6 +50,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Measure what the injector costs
     Bench(bench::Arguments),
+    /// Make the pictures of the HTML report that the documents show
+    Screenshots(screenshots::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Vm(arguments) => vm::command::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Screenshots(arguments) => screenshots::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

@@ -228,9 +228,36 @@ impl Tracing {
 pub struct Report {
     /// The recording.
     pub file: PathBuf,
+    /// Show all the evidence of this finding, by its number in the report.
+    #[arg(long, value_name = "N")]
+    pub finding: Option<usize>,
+    #[command(flatten)]
+    pub files: ReportFiles,
     /// How to write it; as JSON, every send is written, too.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Format,
+}
+
+/// Files that `report` makes for other tools; those that are there are replaced.
+#[derive(Debug, Default, Args)]
+pub struct ReportFiles {
+    /// Write the report as one HTML page, which needs no network, to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write a trace for ui.perfetto.dev: sends, waits, holds and map events on one
+    /// time line.
+    #[arg(long, value_name = "FILE")]
+    pub perfetto: Option<PathBuf>,
+    /// Write profiles for `go tool pprof` into this directory: injected delay,
+    /// waiting, operations on maps.
+    #[arg(long, value_name = "DIR")]
+    pub pprof: Option<PathBuf>,
+    /// Write the same as folded stacks.
+    #[arg(long, value_name = "DIR")]
+    pub folded: Option<PathBuf>,
+    /// Draw the same as flame graphs (SVG).
+    #[arg(long, value_name = "DIR")]
+    pub flamegraph: Option<PathBuf>,
 }
 
 /// Flags of the watchdog of `--hold-on-fatal`.

@@ -9,6 +9,7 @@ mod go;
 mod job;
 mod maps;
 mod report;
+mod report_files;
 mod workload;
 
 use std::{io, process::ExitCode};

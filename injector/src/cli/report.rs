@@ -10,11 +10,12 @@ use anyhow::{Context as _, Result};
 use injector_ebpf::SendRecord;
 use memmap2::Mmap;
 
-use super::args::Report;
+use super::{args::Report, report_files::Files};
 use crate::{
     daemon::Format,
+    explain::maps::Finding,
     go::Frame,
-    output::{Clean, json::Json, maps_report, summary},
+    output::{Clean, findings, json::Json, maps_finding, maps_report, summary},
     recording::{
         read::Damage,
         replay::{Replayed, Watcher, replay},
@@ -31,8 +32,9 @@ pub fn run(flags: &Report) -> Result<u8> {
         json: Json::default(),
         failed: None,
     };
-    let mut watchers: Vec<&mut dyn Watcher> = Vec::new();
-    if flags.output == Format::Json {
+    let mut files = Files::new(&flags.files);
+    let mut watchers: Vec<&mut dyn Watcher> = files.watchers().collect();
+    if flags.output == Format::Json && flags.finding.is_none() {
         watchers.push(&mut lines);
     }
     let replayed = replay(&map, &mut watchers).with_context(|| format!("cannot read {path}"))?;
@@ -42,13 +44,37 @@ pub fn run(flags: &Report) -> Result<u8> {
         failed,
     } = lines;
     failed.map_or(Ok(()), Err)?;
-    match flags.output {
-        Format::Table => table(&mut out, &replayed)?,
-        Format::Json => objects(&mut out, json, &replayed)?,
+    let programs = replayed.programs.iter().map(|it| (it.pid, &it.trace));
+    let findings = findings::all(programs);
+    match (flags.finding, flags.output) {
+        (Some(number), format) => {
+            let (pid, finding) = numbered(&findings, number)?;
+            match format {
+                Format::Table => findings::evidence(&mut out, *pid, finding)?,
+                Format::Json => maps_finding::json(&mut out, *pid, finding)?,
+            }
+        }
+        (None, Format::Table) => {
+            table(&mut out, &replayed)?;
+            if !replayed.programs.is_empty() {
+                findings::text(&mut out, &findings, Some(&flags.file))?;
+            }
+        }
+        (None, Format::Json) => objects(&mut out, json, &replayed)?,
     }
     out.flush()?;
+    files.write(&replayed)?;
     tell_damage(&flags.file, replayed.damage);
     Ok(0)
+}
+
+/// They are numbered from 1.
+fn numbered(findings: &[(u32, Finding)], number: usize) -> Result<&(u32, Finding)> {
+    let found = number.checked_sub(1).and_then(|index| findings.get(index));
+    found.with_context(|| match findings.len() {
+        0 => format!("--finding {number}: there are no findings in this recording"),
+        count => format!("--finding {number}: the findings have numbers from 1 to {count}"),
+    })
 }
 
 /// Writes each send as JSON.

@@ -19,5 +19,5 @@ pub use confidence::Confidence;
 pub use run_info::RunInfo;
 pub use send::{Address, Lossy, SendView};
 pub use summary::{Summary, Tally};
-pub use times::Times;
+pub use times::{EDGES, ROWS, Times};
 pub use totals::Totals;

@@ -13,10 +13,10 @@ const COARSE_DIGITS: u8 = 1;
 
 /// Rows of the logarithmic scale: zero, then 1, 2, 5 in each of thirteen
 /// decades, from 1 ns to more than 5000 s.
-const ROWS: usize = 1 + 3 * 13;
+pub const ROWS: usize = 1 + 3 * 13;
 
-/// Where each row begins. The last has no end.
-const EDGES: [u64; ROWS] = edges();
+/// Where each row begins, in nanoseconds. The last has no end.
+pub const EDGES: [u64; ROWS] = edges();
 
 const fn edges() -> [u64; ROWS] {
     let mut edges = [0; ROWS];
@@ -74,7 +74,7 @@ impl Times {
     /// Adds one time.
     pub fn record(&mut self, ns: u64) {
         self.histogram.saturating_record(ns);
-        self.rows[EDGES.partition_point(|edge| *edge <= ns) - 1] += 1;
+        self.rows[Self::row_of(ns)] += 1;
         self.sum += u128::from(ns);
         self.min = self.min.min(ns);
         self.max = self.max.max(ns);
@@ -117,6 +117,11 @@ impl Times {
 
     fn some(&self, ns: u64) -> Option<u64> {
         (!self.is_empty()).then_some(ns)
+    }
+
+    /// The row of the logarithmic scale that a time is in.
+    pub fn row_of(ns: u64) -> usize {
+        EDGES.partition_point(|edge| *edge <= ns) - 1
     }
 
     /// Every row of the logarithmic scale as (from, to, count); it holds times

@@ -8,6 +8,7 @@ use std::time::Duration;
 use injector_ebpf::{Guard, Hook, Protocol, SendRecord, Verdict, flags};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::{errno, mode_name, nanoseconds};
 use crate::explain::{Address, Lossy, RunInfo, SendView, Summary, Tally, Times, Totals};
@@ -56,6 +57,11 @@ impl Json {
         self.buffer.push(b'\n');
         out.write_all(&self.buffer)
     }
+}
+
+/// The end report as a value.
+pub(super) fn report(info: &RunInfo, summary: &Summary, totals: &Totals) -> Value {
+    serde_json::to_value(Report::new(info, summary, totals)).expect("its keys are strings")
 }
 
 /// Serializes what it displays, without a string in between.
@@ -433,7 +439,6 @@ mod tests {
 
     use injector_ebpf::{COUNTERS, Mode};
     use proptest::prelude::*;
-    use serde_json::Value;
 
     use super::super::fixture as run;
     use super::*;

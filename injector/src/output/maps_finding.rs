@@ -172,7 +172,29 @@ pub(super) fn called(about: &About) -> String {
     Clean(name.trim()).to_string()
 }
 
-pub(super) fn page(finding: &Finding) -> String {
+fn page(finding: &Finding) -> String {
+    page_with(finding, SHOWN)
+}
+
+/// All that is known of it, with the stack of each party.
+pub(super) fn whole(finding: &Finding) -> String {
+    let mut page = page_with(finding, usize::MAX);
+    for party in &finding.parties {
+        let _ = writeln!(page, "\n  {}", who(party));
+        for frame in &party.stack {
+            let _ = writeln!(
+                page,
+                "    {}\n      {}:{}",
+                Clean(&frame.function),
+                Clean(&frame.file),
+                frame.line
+            );
+        }
+    }
+    page
+}
+
+fn page_with(finding: &Finding, shown: usize) -> String {
     let mut page = String::new();
     let heading = format!(
         "{}: {} {} ({} confidence)",
@@ -184,7 +206,7 @@ pub(super) fn page(finding: &Finding) -> String {
     wrap(&mut page, 0, WIDTH, &heading);
     let measured: Vec<_> = finding.measured.iter().filter_map(figure).collect();
     label(&mut page, "measured", &measured.join(", "));
-    for (index, party) in finding.parties.iter().take(SHOWN).enumerate() {
+    for (index, party) in finding.parties.iter().take(shown).enumerate() {
         label(&mut page, if index == 0 { "who" } else { "" }, &who(party));
     }
     for (index, text) in finding.inferred.iter().enumerate() {

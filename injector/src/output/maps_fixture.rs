@@ -2,8 +2,8 @@
 
 use crate::{
     explain::maps::{
-        About, Claim, Class, Confidence, Figure, Finding, GuardView, LockView, MapView, Ops, Party,
-        Place, Seen, Waits,
+        About, Claim, Class, Confidence, Figure, Finding, GuardView, LockView, MapView, Ops, Parts,
+        Party, Place, Seen, Waits,
     },
     go::Frame,
 };
@@ -80,6 +80,17 @@ pub fn finding() -> Finding {
     }
 }
 
+/// What the waits for it were for.
+fn parts() -> Parts {
+    Parts {
+        injected: 900_000_000,
+        sending: 100_000_000,
+        pausing: 10_000_000,
+        unexplained: 190_000_000,
+        ..Parts::default()
+    }
+}
+
 /// The map that it guards.
 pub fn map() -> MapView {
     MapView {
@@ -116,6 +127,7 @@ pub fn map() -> MapView {
             total_ns: 1_200_000_000,
             max_ns: 90_000_000,
         },
+        blame: Some(parts()),
         shards: 1,
         risk: Some((Claim::ChangeDuringOwnIteration, Confidence::Low)),
     }
@@ -138,5 +150,6 @@ pub fn lock() -> LockView {
         holders: vec![finding.parties[0].clone()],
         waiters: vec![finding.parties[1].clone()],
         maps: vec![0xc008],
+        blame: Some(parts()),
     }
 }

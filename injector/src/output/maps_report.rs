@@ -1,6 +1,5 @@
-//! What a run concluded of maps and locks, at its end: tables and the ten
-//! gravest findings for people, or one JSON object whose fields are in
-//! `docs/json.md`.
+//! What a run concluded of maps and locks, at its end: tables for people, or one
+//! JSON object, with the ten gravest findings, whose fields are in `docs/json.md`.
 
 use std::{
     fmt::Write as _,
@@ -8,21 +7,24 @@ use std::{
 };
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     json_line,
-    maps_finding::{self, Conclusion, Frame, Side, Subject},
+    maps_finding::{Conclusion, Frame, Side, Subject},
     maps_table,
     text::wrap,
     units::Time,
 };
 use crate::explain::maps::{
-    Arrangement, Blame, Collections, Finding, LockView, MapView, NoLocks, SummedUp, SyncView,
-    Trace, Waits,
+    Arrangement, Blame, Collections, Finding, Group, LockView, MapView, NoLocks, Parts, SummedUp,
+    SyncView, Trace, Waits,
 };
 
 /// Findings that are told again at the end.
 const FINDINGS: usize = 10;
+/// Fewer sends than this say little of others.
+const FEW: u64 = 30;
 /// Rows of each table.
 const ROWS: usize = 12;
 /// Maps, `sync.Map`s and locks each in JSON.
@@ -49,9 +51,57 @@ struct Sends {
     waited_ns: u64,
     waited_injected_ns: u64,
     waited_sending_ns: u64,
+    waited_pausing_ns: u64,
     waited_unexplained_ns: u64,
     waited_chained_ns: u64,
     forgotten: u64,
+    delayed: Caused,
+    not_delayed: Caused,
+    would_delay: Caused,
+}
+
+/// What sends of one kind have caused.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Caused {
+    sends_count: u64,
+    delay_ns: u64,
+    natural_ns: u64,
+    waits_count: u64,
+    caused_wait_ns: u64,
+}
+
+impl From<Group> for Caused {
+    fn from(group: Group) -> Self {
+        Self {
+            sends_count: group.sends,
+            delay_ns: group.delay_ns,
+            natural_ns: group.natural_ns,
+            waits_count: group.waits,
+            caused_wait_ns: group.waited_ns,
+        }
+    }
+}
+
+/// What the waits for a lock were for.
+#[derive(Debug, Serialize)]
+struct For {
+    injected_ns: u64,
+    sending_ns: u64,
+    pausing_ns: u64,
+    unexplained_ns: u64,
+    chained_ns: u64,
+}
+
+impl From<Parts> for For {
+    fn from(parts: Parts) -> Self {
+        Self {
+            injected_ns: parts.injected,
+            sending_ns: parts.sending,
+            pausing_ns: parts.pausing,
+            unexplained_ns: parts.unexplained,
+            chained_ns: parts.chained,
+        }
+    }
 }
 
 impl From<&Blame> for Sends {
@@ -61,9 +111,13 @@ impl From<&Blame> for Sends {
             waited_ns: blame.waits.whole(),
             waited_injected_ns: blame.waits.injected,
             waited_sending_ns: blame.waits.sending,
+            waited_pausing_ns: blame.waits.pausing,
             waited_unexplained_ns: blame.waits.unexplained,
             waited_chained_ns: blame.waits.chained,
             forgotten: blame.forgotten,
+            delayed: blame.delayed.into(),
+            not_delayed: blame.undelayed.into(),
+            would_delay: blame.shadowed.into(),
         }
     }
 }
@@ -95,6 +149,12 @@ pub fn text(out: &mut dyn Write, trace: &Trace) -> io::Result<()> {
 pub fn json(out: &mut dyn Write, pid: u32, trace: &Trace) -> io::Result<()> {
     let known = Known::of(trace, JSON_ROWS);
     json_line(out, &Report::new(pid, &known))
+}
+
+/// The same object, with so many rows of each table.
+pub(super) fn value(pid: u32, trace: &Trace, rows: usize) -> Value {
+    let known = Known::of(trace, rows);
+    serde_json::to_value(Report::new(pid, &known)).expect("its keys are strings")
 }
 
 fn page(known: &Known) -> String {
@@ -146,20 +206,6 @@ fn page(known: &Known) -> String {
         );
         wrap(&mut page, 0, 80, &text);
     }
-    let all = known.findings.len();
-    if all == 0 {
-        page.push_str("\nno findings\n");
-    } else {
-        let _ = writeln!(
-            page,
-            "\n{} of {all} findings, worst first:",
-            all.min(FINDINGS)
-        );
-    }
-    for finding in known.findings.iter().take(FINDINGS) {
-        page.push('\n');
-        page.push_str(&maps_finding::page(finding));
-    }
     for (name, count, meaning) in &known.limits {
         let _ = writeln!(page, "{name}: {count} ({meaning})");
     }
@@ -185,12 +231,43 @@ fn caused(sends: &Sends) -> String {
             sends.waited_injected_ns as f64 / sends.injected_ns as f64
         );
     }
+    if sends.waited_pausing_ns > 0 {
+        let _ = write!(
+            text,
+            ". In {} of the rest no goroutine could run (garbage collector)",
+            Time(sends.waited_pausing_ns)
+        );
+    }
+    for (what, group) in [
+        ("delayed", sends.delayed),
+        ("that were not delayed", sends.not_delayed),
+        ("that would have been delayed", sends.would_delay),
+    ] {
+        if group.sends_count > 0 {
+            text.push_str(&each(what, group));
+        }
+    }
     if sends.forgotten > 0 {
         let _ = write!(
             text,
             ". {} goroutines were forgotten to make room, and with them what they did",
             sends.forgotten
         );
+    }
+    text
+}
+
+/// What others waited for sends of one kind, so that kinds can be compared.
+fn each(what: &str, group: Caused) -> String {
+    let mut text = format!(
+        ". Sends {what}: {}, which others waited {} for in {} waits, {} for each send",
+        group.sends_count,
+        Time(group.caused_wait_ns),
+        group.waits_count,
+        Time(group.caused_wait_ns / group.sends_count)
+    );
+    if group.sends_count < FEW {
+        text.push_str(" (few sends: that says little)");
     }
     text
 }
@@ -282,6 +359,8 @@ struct Map {
     shards: u64,
     waits: Times,
     #[serde(skip_serializing_if = "Option::is_none")]
+    waited_for: Option<For>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     risk: Option<Risk>,
 }
 
@@ -316,6 +395,8 @@ struct Lock {
     waiters: Vec<Side>,
     holders: Vec<Side>,
     guards: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waited_for: Option<For>,
 }
 
 #[derive(Debug, Serialize)]
@@ -403,6 +484,7 @@ impl From<&MapView> for Map {
             guard,
             shards: map.shards,
             waits: map.waits.into(),
+            waited_for: map.blame.map(For::from),
             risk: map.risk.map(|(claim, confidence)| Risk {
                 claim: claim.name(),
                 confidence: confidence.name(),
@@ -446,6 +528,7 @@ impl From<&LockView> for Lock {
             waiters: lock.waiters.iter().map(Side::from).collect(),
             holders: lock.holders.iter().map(Side::from).collect(),
             guards: lock.maps.iter().map(|map| format!("{map:#x}")).collect(),
+            waited_for: lock.blame.map(For::from),
         }
     }
 }
@@ -550,9 +633,20 @@ mod tests {
                 waited_ns: 3_000_000_000,
                 waited_injected_ns: 2_500_000_000,
                 waited_sending_ns: 100_000_000,
+                waited_pausing_ns: 0,
                 waited_unexplained_ns: 400_000_000,
                 waited_chained_ns: 0,
                 forgotten: 0,
+                delayed: Group {
+                    sends: 20,
+                    delay_ns: 1_000_000_000,
+                    natural_ns: 1_000_000,
+                    waits: 60,
+                    waited_ns: 2_600_000_000,
+                }
+                .into(),
+                not_delayed: Group::default().into(),
+                would_delay: Group::default().into(),
             }),
             limits: vec![("maps", 4, "Maps that were summed up.")],
             findings: vec![maps_fixture::finding(); 12],
@@ -560,15 +654,15 @@ mod tests {
     }
 
     #[test]
-    fn the_end_has_tables_and_the_ten_worst() {
+    fn the_end_has_tables_and_sums() {
         let page = page(&known());
-        assert_eq!(page.matches("contention: RWMutex").count(), 10);
         for words in [
-            "10 of 12 findings, worst first:",
             "pauses of the whole program 2 (90us, longest 50us)",
             "not shown one by one: 4 more maps",
             "1.2ms per operation",
             "1s of injected delay became",
+            "Sends delayed: 20, which",
+            "few sends",
             "maps: 4 (Maps that were summed up.)",
         ] {
             assert!(page.contains(words), "{words} in {page}");

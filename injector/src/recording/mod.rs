@@ -13,6 +13,9 @@ pub mod read;
 pub mod replay;
 pub mod run;
 pub mod schema;
+
+#[cfg(test)]
+mod speed;
 #[cfg(test)]
 mod tests;
 pub mod write;

@@ -58,6 +58,8 @@ pub struct Recorded {
     pub machine: String,
     /// CPUs, 0 when that is not known.
     pub cpus: u32,
+    /// Wall clock at the start, in nanoseconds since 1970 (UTC).
+    pub started_unix_ns: u64,
 }
 
 /// A Go program whose maps were traced.
@@ -70,13 +72,18 @@ pub struct Program {
     pub go_version: Option<String>,
     /// What was concluded of it.
     pub trace: Trace,
-    tgid: u32,
+    /// Its process id in records of sends: another one if injector runs in a
+    /// namespace of process ids.
+    pub tgid: u32,
     names: Names,
 }
 
 /// Somebody who wants to see each thing pass by, in the order of time as far as
 /// the run knew it.
 pub trait Watcher {
+    /// The run began at this time; first, and perhaps again.
+    fn begun(&mut self, _start_ns: u64) {}
+
     /// A send, and where the goroutine was that sent; empty when that is not
     /// known.
     fn send(&mut self, _send: &SendRecord, _stack: &[Frame]) {}
@@ -157,7 +164,12 @@ impl Replay<'_, '_> {
     fn take(&mut self, content: Content) {
         match content {
             // The one with the end is the last.
-            Content::Run(run) => self.run = Some(run),
+            Content::Run(run) => {
+                for watcher in &mut *self.watchers {
+                    watcher.begun(run.start_ns);
+                }
+                self.run = Some(run);
+            }
             Content::Program(program) => self.program(program),
             Content::Send(send) => self.send(&SendRecord::from(&send)),
             Content::Stack(stack) => {
@@ -332,6 +344,7 @@ impl Replay<'_, '_> {
                 kernel: run.kernel,
                 machine: run.machine,
                 cpus: run.cpus,
+                started_unix_ns: run.started_unix_ns,
             },
             info,
             totals,

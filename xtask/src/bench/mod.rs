@@ -6,6 +6,7 @@ mod accuracy;
 mod attached;
 mod cost;
 mod engines;
+mod explain;
 mod guest;
 mod machine;
 mod maps;
@@ -68,6 +69,8 @@ enum Part {
     Ring,
     /// Tracing the maps of a Go program: a hit, the budget, -race, bpftrace
     Maps,
+    /// Explaining made events, recording them, and reporting the recording
+    Explain,
     /// Start-up time
     Startup,
 }
@@ -104,6 +107,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if wanted(Part::Ring) {
         sections.keep(ring::measure(&bench));
+    }
+    if wanted(Part::Explain) {
+        sections.keep(explain::measure());
     }
     if wanted(Part::Maps) {
         for section in maps::measure(&bench) {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, ensure};
 
-pub use packages::{ensure_bpftrace, ensure_go};
+pub use packages::{ensure_bpftrace, ensure_browser, ensure_go};
 pub use servers::{Servers, go_servers};
 
 use crate::{privilege, refusal::Refusal, toolchain};

@@ -1,6 +1,10 @@
 //! The one list of Debian packages that building and testing need.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -117,6 +121,43 @@ pub fn ensure_bpftrace() -> Result<()> {
     Ok(())
 }
 
+/// What the HTML report is looked at with; any browser that is built on Chromium will do.
+const BROWSER: [Package; 2] = [
+    Package {
+        name: "chromium-headless-shell",
+        why: "the browser that the HTML report is tested with",
+        there: || browser().is_some(),
+        optional: false,
+    },
+    Package {
+        name: "fonts-dejavu-core",
+        why: "letters for that browser",
+        there: || Path::new("/usr/share/fonts/truetype").exists(),
+        optional: false,
+    },
+];
+
+/// What such a browser is called.
+const BROWSERS: [&str; 4] = [
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+];
+
+/// Installs a browser unless one is there; where it is.
+pub fn ensure_browser() -> Result<PathBuf> {
+    let missing: Vec<_> = BROWSER.iter().filter(|one| !(one.there)()).collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    browser().context("the browser was installed, and is not found")
+}
+
+fn browser() -> Option<PathBuf> {
+    BROWSERS.iter().find_map(|name| find(name))
+}
+
 /// For the benchmark of a real service; any release will do.
 const GO: Package = Package {
     name: "golang-go",
@@ -209,11 +250,16 @@ fn has_bpf_clippy() -> bool {
 }
 
 fn on_path(program: &str) -> bool {
+    find(program).is_some()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     // Root's tools are not on every PATH that sudo or cron hands over.
     env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|directory| directory.join(program).is_file())
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
 }
 
 fn in_library_directory(file: &str) -> bool {

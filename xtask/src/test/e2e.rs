@@ -24,6 +24,9 @@ const RING_VARIABLE: &str = "INJECTOR_E2E_RING";
 /// Tells the tests where Debian's servers that are written in Go are.
 const SERVERS_VARIABLE: &str = "INJECTOR_GO_SERVERS";
 
+/// Tells the tests where a browser is.
+const BROWSER_VARIABLE: &str = "INJECTOR_BROWSER";
+
 /// A machine is emulated by one thread, and waits now and then. More than two would be
 /// slower for each other than they gain.
 const MACHINES: usize = 2;
@@ -71,6 +74,12 @@ impl EndToEnd {
                 command.env(SERVERS_VARIABLE, directory);
             }
             Err(error) => println!("skip real servers: {error:#}"),
+        }
+        match setup::ensure_browser() {
+            Ok(program) => {
+                command.env(BROWSER_VARIABLE, program);
+            }
+            Err(error) => println!("skip pages in a browser: {error:#}"),
         }
         let (counts, note) = run_here(&mut command)?;
         Ok(Row {

@@ -52,6 +52,7 @@ use crate::{
         self,
         budget::{Seen, Spent},
         fatal::{self, Report},
+        findings,
         maps::{self, Summary},
         tui::{Action, Model, Program as Shown},
     },
@@ -482,6 +483,7 @@ impl Observed {
 
     /// Takes the probes away, reads what is left, and sums up.
     pub fn end(&mut self, ending: &Ending, mut recorder: Option<&mut Recorder>) -> Result<()> {
+        self.teller.clear();
         let elapsed = self.start.elapsed();
         let (traces, known) = (&mut self.traces, &self.known);
         let mut feed = Feed::new(recorder.as_deref_mut());
@@ -541,7 +543,7 @@ impl Observed {
     }
 
     /// Tells what it came to. A recording has more on each finding.
-    pub fn tell(mut self, _recording: Option<&Path>) -> io::Result<()> {
+    pub fn tell(mut self, recording: Option<&Path>) -> io::Result<()> {
         stdout().write_all(&self.kept.take().unwrap_or_default())?;
         self.teller.finish(&mut self.traces)?;
         let mut out = stdout().lock();
@@ -552,7 +554,13 @@ impl Observed {
             }
         }
         match self.format {
-            Format::Table => maps::text(&mut out, &self.summary)?,
+            Format::Table => {
+                maps::text(&mut out, &self.summary)?;
+                let targets = self.tracer.targets().iter().map(|target| target.pid);
+                let findings = findings::all(targets.zip(&self.traces));
+                out.write_all(b"\n")?;
+                findings::text(&mut out, &findings, recording)?;
+            }
             Format::Json => maps::json(&mut out, &self.summary)?,
         }
         out.flush()

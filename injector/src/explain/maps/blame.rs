@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 
 use injector_ebpf::{SendRecord, flags};
 
-use super::{super::SendView, span::Cause};
+use super::{super::SendView, gc, span::Cause};
 
 /// Sends and waits that are kept of one goroutine. A hold with more of them
 /// loses the blame of its oldest.
@@ -52,26 +52,44 @@ pub struct Parts {
     pub injected: u64,
     /// The holder was in a send, apart from any injected delay.
     pub sending: u64,
+    /// No goroutine could run, mostly for the garbage collector, and no send is
+    /// to blame for this part.
+    pub pausing: u64,
     /// Nothing that was seen explains it: the holder computed, had no CPU, or
     /// waited for something else.
     pub unexplained: u64,
     /// Of the first two: the holder was not in it itself, but waited for one
     /// that was.
     pub chained: u64,
+    /// Of `sending`: in sends that were not delayed.
+    pub undelayed: u64,
+    /// Of `undelayed`: in sends that would have been delayed (shadow mode).
+    pub shadowed: u64,
 }
 
 impl Parts {
     /// All of it.
     pub fn whole(&self) -> u64 {
-        self.injected + self.sending + self.unexplained
+        self.injected + self.sending + self.pausing + self.unexplained
+    }
+
+    /// For this time no send is to blame.
+    fn add_other(&mut self, span: Span, pauses: &gc::Spans) {
+        // Pauses that overlap each other are no more than the whole.
+        let pausing = pauses.overlap(span.start, span.end).min(span.length());
+        self.pausing += pausing;
+        self.unexplained += span.length() - pausing;
     }
 
     /// Adds another one.
     pub fn add(&mut self, other: &Self) {
         self.injected += other.injected;
         self.sending += other.sending;
+        self.pausing += other.pausing;
         self.unexplained += other.unexplained;
         self.chained += other.chained;
+        self.undelayed += other.undelayed;
+        self.shadowed += other.shadowed;
     }
 }
 
@@ -80,9 +98,47 @@ enum Busy {
     /// By what was injected into the send that began then.
     Delayed(u64),
     /// In the send that began then.
-    Sending(u64),
+    Sending(u64, Kind),
     /// For a lock that this goroutine released.
     Waiting(u64),
+}
+
+/// What became of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Delayed,
+    Plain,
+    Shadowed,
+}
+
+/// Sends of one kind, and what others waited for while they lasted: to compare
+/// those that were delayed with those that were not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// How many sends.
+    pub sends: u64,
+    /// Their delay together, in nanoseconds; in shadow mode, that which they would
+    /// have had.
+    pub delay_ns: u64,
+    /// Time that they took themselves, in nanoseconds.
+    pub natural_ns: u64,
+    /// Waits for locks that they had a part in.
+    pub waits: u64,
+    /// How much of these waits was in them, their delay included, in nanoseconds.
+    pub waited_ns: u64,
+}
+
+impl Group {
+    fn sent(&mut self, delay_ns: u64, natural_ns: u64) {
+        self.sends += 1;
+        self.delay_ns = self.delay_ns.saturating_add(delay_ns);
+        self.natural_ns = self.natural_ns.saturating_add(natural_ns);
+    }
+
+    fn waited(&mut self, ns: u64) {
+        self.waits += u64::from(ns > 0);
+        self.waited_ns = self.waited_ns.saturating_add(ns);
+    }
 }
 
 /// What the goroutines of one program were busy with, and what that made others
@@ -96,6 +152,12 @@ pub struct Blame {
     pub injected_ns: u64,
     /// What all waits were for.
     pub waits: Parts,
+    /// Sends that were delayed.
+    pub delayed: Group,
+    /// Sends that were not.
+    pub undelayed: Group,
+    /// Those of them that would have been, in shadow mode.
+    pub shadowed: Group,
 }
 
 impl Blame {
@@ -108,15 +170,28 @@ impl Blame {
         let delay = send.delivered().unwrap_or(0);
         let natural = send.natural().unwrap_or(0);
         self.injected_ns = self.injected_ns.saturating_add(delay);
+        let asked = send.asked().unwrap_or(0);
+        let kind = match (delay, send.shadowed()) {
+            (1.., _) => Kind::Delayed,
+            (0, true) if asked > 0 => Kind::Shadowed,
+            _ => Kind::Plain,
+        };
+        match kind {
+            Kind::Delayed => self.delayed.sent(delay, natural),
+            Kind::Plain | Kind::Shadowed => self.undelayed.sent(0, natural),
+        }
+        if kind == Kind::Shadowed {
+            self.shadowed.sent(asked, natural);
+        }
         let (first, second) = if send.has(flags::AFTER) {
             (
-                (natural, Busy::Sending(start)),
+                (natural, Busy::Sending(start, kind)),
                 (delay, Busy::Delayed(start)),
             )
         } else {
             (
                 (delay, Busy::Delayed(start)),
-                (natural, Busy::Sending(start)),
+                (natural, Busy::Sending(start, kind)),
             )
         };
         let middle = start + first.0;
@@ -145,6 +220,7 @@ impl Blame {
         waiter: u64,
         span: Span,
         releases: impl Iterator<Item = (u64, u64)>,
+        pauses: &gc::Spans,
         causes: &mut Vec<Cause>,
     ) -> Parts {
         let mut parts = Parts::default();
@@ -160,20 +236,35 @@ impl Blame {
             }
             from = held.end;
             if holder == waiter {
-                parts.unexplained += held.length();
+                parts.add_other(held, pauses);
             } else {
-                parts.add(&self.explain(holder, held, DEPTH, causes));
+                parts.add(&self.explain(holder, held, DEPTH, pauses, causes));
             }
             self.keep(waiter, held, Busy::Waiting(holder));
         }
         // Nobody had it any more: until it ran.
-        parts.unexplained += span.end.saturating_sub(from);
+        let rest = Span {
+            start: from,
+            end: span.end.max(from),
+        };
+        parts.add_other(rest, pauses);
         self.waits.add(&parts);
+        self.delayed
+            .waited(parts.injected + parts.sending - parts.undelayed);
+        self.undelayed.waited(parts.undelayed);
+        self.shadowed.waited(parts.shadowed);
         parts
     }
 
     /// What this goroutine was busy with in this time.
-    fn explain(&self, who: u64, span: Span, depth: u32, causes: &mut Vec<Cause>) -> Parts {
+    fn explain(
+        &self,
+        who: u64,
+        span: Span,
+        depth: u32,
+        pauses: &gc::Spans,
+        causes: &mut Vec<Cause>,
+    ) -> Parts {
         let mut parts = Parts::default();
         let mut from = span.start;
         let kept = self.goroutines.get(&who).into_iter().flatten();
@@ -186,7 +277,11 @@ impl Blame {
             if busy_span.is_empty() {
                 continue;
             }
-            parts.unexplained += busy_span.start - from;
+            let before = Span {
+                start: from,
+                end: busy_span.start,
+            };
+            parts.add_other(before, pauses);
             from = busy_span.end;
             let length = busy_span.length();
             match busy {
@@ -194,19 +289,29 @@ impl Blame {
                     parts.injected += length;
                     cause(causes, who, *send).injected_ns += length;
                 }
-                Busy::Sending(send) => {
+                Busy::Sending(send, kind) => {
                     parts.sending += length;
+                    if *kind != Kind::Delayed {
+                        parts.undelayed += length;
+                    }
+                    if *kind == Kind::Shadowed {
+                        parts.shadowed += length;
+                    }
                     cause(causes, who, *send).sending_ns += length;
                 }
                 Busy::Waiting(holder) if depth > 0 && *holder != who => {
-                    let mut inner = self.explain(*holder, busy_span, depth - 1, causes);
+                    let mut inner = self.explain(*holder, busy_span, depth - 1, pauses, causes);
                     inner.chained = inner.injected + inner.sending;
                     parts.add(&inner);
                 }
-                Busy::Waiting(_) => parts.unexplained += length,
+                Busy::Waiting(_) => parts.add_other(busy_span, pauses),
             }
         }
-        parts.unexplained += span.end.saturating_sub(from);
+        let rest = Span {
+            start: from,
+            end: span.end.max(from),
+        };
+        parts.add_other(rest, pauses);
         parts
     }
 
@@ -283,7 +388,8 @@ mod tests {
     fn wait(blame: &mut Blame, waiter: u64, holder: u64, start: u64, end: u64) -> Parts {
         let releases = (holder != 0).then_some((end, holder));
         let span = Span { start, end };
-        blame.wait(waiter, span, releases.into_iter(), &mut Vec::new())
+        let pauses = gc::Spans::default();
+        blame.wait(waiter, span, releases.into_iter(), &pauses, &mut Vec::new())
     }
 
     #[test]
@@ -296,10 +402,60 @@ mod tests {
             injected: 300,
             sending: 100,
             unexplained: 100,
-            chained: 0,
+            ..Parts::default()
         };
         assert_eq!(parts, expected);
         assert_eq!((blame.injected_ns, blame.waits), (500, expected));
+    }
+
+    #[test]
+    fn a_pause_of_the_program_is_nobodys_fault() {
+        let mut blame = Blame::default();
+        blame.send(&sent(7, 1000, 500, 0));
+        let mut pauses = gc::Spans::default();
+        // In the send, so that it does not matter; then behind it.
+        for (start, end) in [(1300, 1400), (1600, 1650)] {
+            pauses.begin(start);
+            pauses.end(end);
+        }
+        let span = Span {
+            start: 1200,
+            end: 1700,
+        };
+        let parts = blame.wait(8, span, [(1700, 7)].into_iter(), &pauses, &mut Vec::new());
+        let expected = Parts {
+            injected: 300,
+            pausing: 50,
+            unexplained: 150,
+            ..Parts::default()
+        };
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn delayed_sends_are_compared_with_others() {
+        let mut blame = Blame::default();
+        blame.send(&sent(7, 1000, 500, 100));
+        blame.send(&sent(7, 2000, 0, 40));
+        let mut shadowed = sent(7, 3000, 0, 60);
+        shadowed.asked_ns = 900;
+        shadowed.verdict = injector_ebpf::Verdict::Shadowed as u8;
+        blame.send(&shadowed);
+        for (start, end) in [(1000, 1600), (1900, 2030), (3000, 3070)] {
+            wait(&mut blame, 8, 7, start, end);
+        }
+        let group = |sends, delay_ns, natural_ns, waits, waited_ns| Group {
+            sends,
+            delay_ns,
+            natural_ns,
+            waits,
+            waited_ns,
+        };
+        assert_eq!(blame.delayed, group(1, 500, 100, 1, 600));
+        assert_eq!(blame.undelayed, group(2, 0, 100, 2, 90));
+        assert_eq!(blame.shadowed, group(1, 900, 60, 1, 60));
+        let all = blame.delayed.waited_ns + blame.undelayed.waited_ns;
+        assert_eq!(all, blame.waits.injected + blame.waits.sending);
     }
 
     #[test]
@@ -313,7 +469,8 @@ mod tests {
             end: 1300,
         };
         let mut causes = Vec::new();
-        let parts = blame.wait(9, span, releases.into_iter(), &mut causes);
+        let pauses = gc::Spans::default();
+        let parts = blame.wait(9, span, releases.into_iter(), &pauses, &mut causes);
         assert_eq!((parts.injected, parts.unexplained), (150, 150));
         let cause = |goroutine, send_start_ns, injected_ns| Cause {
             goroutine,
@@ -353,9 +510,9 @@ mod tests {
         let second = wait(&mut blame, 3, 2, 1200, 1500);
         let expected = Parts {
             injected: 200,
-            sending: 0,
             unexplained: 100,
             chained: 200,
+            ..Parts::default()
         };
         assert_eq!(second, expected);
     }
@@ -399,20 +556,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_add_up_to_the_whole(steps in prop::collection::vec(step(), 0..60)) {
+        fn parts_add_up_to_the_whole(
+            steps in prop::collection::vec(step(), 0..60),
+            pauses in prop::collection::vec((0..12_000u64, 0..500u64), 0..20),
+        ) {
             let mut blame = Blame::default();
+            let mut paused = gc::Spans::default();
+            for (start, length) in pauses {
+                paused.begin(start);
+                paused.end(start + length);
+            }
             let mut sum = 0;
             for step in steps {
                 match step {
                     Step::Send(record) => blame.send(&record),
                     Step::Wait(waiter, span, releases) => {
                         let mut causes = Vec::new();
-                        let parts = blame.wait(waiter, span, releases.into_iter(), &mut causes);
+                        let releases = releases.into_iter();
+                        let parts = blame.wait(waiter, span, releases, &paused, &mut causes);
                         prop_assert_eq!(parts.whole(), span.length());
                         let injected: u64 = causes.iter().map(|it| it.injected_ns).sum();
                         let sending: u64 = causes.iter().map(|it| it.sending_ns).sum();
                         prop_assert_eq!((injected, sending), (parts.injected, parts.sending));
                         prop_assert!(parts.chained <= parts.injected + parts.sending);
+                        prop_assert!(parts.shadowed <= parts.undelayed);
+                        prop_assert!(parts.undelayed <= parts.sending);
                         sum += parts.whole();
                     }
                 }

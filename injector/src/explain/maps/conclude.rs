@@ -402,6 +402,7 @@ impl Trace {
             measured.extend([
                 figure("injected_ns", lock.blame.injected),
                 figure("sending_ns", lock.blame.sending),
+                figure("pausing_ns", lock.blame.pausing),
                 figure("unexplained_ns", lock.blame.unexplained),
                 figure("chained_ns", lock.blame.chained),
             ]);

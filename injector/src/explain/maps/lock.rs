@@ -633,7 +633,7 @@ impl Locks {
         let parts = self
             .blame
             .as_mut()
-            .map(|blame| blame.wait(id, during, releases, &mut self.causes));
+            .map(|blame| blame.wait(id, during, releases, &gc.pauses, &mut self.causes));
         lock.blame.add(&parts.unwrap_or_default());
         if !spans.wanted() {
             return;

@@ -18,7 +18,6 @@ mod goroutine;
 mod lock;
 mod map;
 mod shown;
-#[allow(dead_code, reason = "time lines are made of recordings next")]
 mod span;
 mod symbols;
 mod sync_map;
@@ -38,16 +37,15 @@ use injector_ebpf::{
 use crate::go::MapKind;
 
 pub use super::Confidence;
-pub use blame::{Blame, Parts};
+pub use blame::{Blame, Group, Parts};
 pub use fact::{Fact, Unknown};
 pub use finding::{About, Claim, Figure, Finding, Party, Seen};
 pub use lock::{LockLayout, NoLocks, Waits};
 pub use map::{Class, Ops};
-#[allow(unused_imports, reason = "time lines are made of recordings next")]
-pub use span::{Cause, Growth, Hold, Holder, Iteration, Span, Wait};
-#[allow(unused_imports, reason = "time lines are made of recordings next")]
-pub use symbols::StackId;
-pub use symbols::Symbols;
+#[cfg(test)]
+pub use span::{Cause, Holder};
+pub use span::{Growth, Hold, Iteration, Span, Wait};
+pub use symbols::{StackId, Symbols};
 #[cfg(test)]
 pub use sync_map::SyncOps;
 pub use view::{Arrangement, Collections, LockView, MapView, SummedUp, SyncView};

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use injector_ebpf::go::Event;
 
 use super::{
-    About, Class, Confidence, NoLocks, Ops, Party, Trace, Waits,
+    About, Class, Confidence, NoLocks, Ops, Parts, Party, Trace, Waits,
     lock::{Lock, Side},
     map::Map,
     symbols::StackId,
@@ -79,6 +79,8 @@ pub struct MapView {
     pub guard: Option<GuardView>,
     /// Waits for its guard.
     pub waits: Waits,
+    /// What they were for, if sends are told.
+    pub blame: Option<Parts>,
     /// How many maps like it, each with a lock of its own, there are; 1 unless
     /// it is a shard.
     pub shards: u64,
@@ -126,6 +128,8 @@ pub struct LockView {
     pub holders: Vec<Party>,
     /// Maps that it guards, by address.
     pub maps: Vec<u64>,
+    /// What the waits were for, if sends are told.
+    pub blame: Option<Parts>,
 }
 
 /// Maps that are guarded in the same way.
@@ -180,6 +184,11 @@ impl Trace {
         let waited = guard.map_or(0, |lock| contended(lock.waits(), lock.open));
         let risky = if risky { FIRST * 2 } else { 0 };
         risky + waited.min(FIRST * 2 - 1) + map.ops.all().min(FIRST - 1)
+    }
+
+    /// What the waits for a lock were for, if sends are told.
+    fn blamed(&self, lock: &Lock) -> Option<Parts> {
+        self.locks.blame.as_ref().map(|_| lock.blame)
     }
 
     /// The lock that guards a map, and how sure that is.
@@ -346,6 +355,7 @@ impl Trace {
                 started_as: self.starts(map),
                 places: self.places(map),
                 waits: lock.map_or(Waits::default(), Lock::waits),
+                blame: lock.and_then(|lock| self.blamed(lock)),
                 shards: if guard.is_some() {
                     shards.max(1) as u64
                 } else {
@@ -462,6 +472,7 @@ impl Trace {
                 waiters: self.waiters(lock),
                 holders: self.holders(lock),
                 maps: guards.remove(&address).unwrap_or_default(),
+                blame: self.blamed(lock),
             }
         };
         all.into_iter().map(view).collect()

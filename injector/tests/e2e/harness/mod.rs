@@ -1,6 +1,7 @@
 //! What trials are written with.
 
 mod bpf;
+pub mod browser;
 pub mod go;
 mod host;
 mod injector;

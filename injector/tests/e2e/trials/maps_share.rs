@@ -1,11 +1,17 @@
 //! What `injector maps` concludes of Go programs that count by themselves what
 //! happens between their goroutines.
 
+use std::process::Command;
+
 use libtest_mimic::Trial;
 use serde_json::Value;
 
 use super::each_toolchain;
-use crate::harness::{Host, Injector, Target, go::Toolchain};
+use crate::harness::{
+    Host, Injector, Target,
+    go::Toolchain,
+    programs::{self, Scratch},
+};
 
 /// What two clocks that look at the same waits may differ by: the one of the
 /// program also sees how it is scheduled.
@@ -25,6 +31,7 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
             ("maps_sees_writes_in_a_foreign_iteration", foreign),
             ("maps_sees_collections", collections),
             ("maps_blames_the_delayed_send", blamed),
+            ("maps_recording_says_the_same", recorded),
         ],
     )
 }
@@ -273,8 +280,10 @@ fn blamed(toolchain: &Toolchain) {
     );
     alike(waited, number(&truth, "waited_ns"));
     assert!(injected as f64 >= 0.7 * waited as f64, "{report}");
-    let parts =
-        injected + number(sends, "waited_sending_ns") + number(sends, "waited_unexplained_ns");
+    let parts = injected
+        + number(sends, "waited_sending_ns")
+        + number(sends, "waited_pausing_ns")
+        + number(sends, "waited_unexplained_ns");
     assert_eq!(parts, waited, "{sends}");
     // Nobody waited for the goroutine that sends without a lock, and three waited
     // for the other.
@@ -292,4 +301,55 @@ fn blamed(toolchain: &Toolchain) {
         .filter_map(|send| send.goroutine)
         .collect();
     assert_eq!(goroutines.len(), 2, "{goroutines:?}");
+}
+
+/// What is concluded of a recording is what the run concluded.
+fn recorded(toolchain: &Toolchain) {
+    let scratch = Scratch::new("maps-recording");
+    for (run, flags, mode) in [
+        ("", "--maps --delay 20ms --probability 40%", "sender 2"),
+        ("maps", "", "unlocked 2"),
+    ] {
+        let file = scratch.path(&format!("run-{run}")).display().to_string();
+        let mut target = Target::start(&toolchain.program("share"), mode);
+        let injector = Injector::start_with(&format!(
+            "{run} --pid {} {flags} --budget none --record {file} --output json",
+            target.pid
+        ));
+        target.go();
+        target.line();
+        let ended = injector.finish();
+        ended.expect_code(0);
+        ended.expect_words("recorded in");
+        let again = Injector::run(&format!("report {file} --output json"));
+        again.expect_code(0);
+        assert_eq!(again.stderr, "");
+        assert_eq!(again.conclusions, ended.conclusions);
+        assert_eq!(again.maps, ended.maps);
+
+        let findings = list(&ended.conclusions[0], "findings");
+        let page = text(&["report", &file]);
+        assert!(page.contains("finding"), "{page}");
+        for (index, finding) in findings.iter().enumerate() {
+            let pointer = format!("injector report {file} --finding {}", index + 1);
+            assert!(page.contains(&pointer), "{pointer} in {page}");
+            let evidence = text(&["report", &file, "--finding", &(index + 1).to_string()]);
+            for party in list(finding, "parties") {
+                for frame in list(party, "stack") {
+                    let function = frame["function"].as_str().expect("a name");
+                    assert!(evidence.contains(function), "{function} in {evidence}");
+                }
+            }
+        }
+        let none = Injector::run(&format!("report {file} --finding 0"));
+        none.expect_code(2);
+        none.expect_words("--finding 0");
+    }
+}
+
+fn text(arguments: &[&str]) -> String {
+    let output = Command::new(programs::INJECTOR).args(arguments).output();
+    let output = output.expect("injector runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
 }

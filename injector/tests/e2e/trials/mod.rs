@@ -12,6 +12,7 @@ mod faults;
 mod go_doctor;
 mod guards;
 mod help;
+mod html;
 mod maps;
 mod maps_faults;
 mod maps_hold;
@@ -56,6 +57,7 @@ pub fn all(host: &'static Host) -> Vec<Trial> {
         go_doctor::trials(host),
         help::trials(host),
         recording::trials(host),
+        html::trials(host),
         tui::trials(host),
         demo::trials(host),
         maps::trials(host),

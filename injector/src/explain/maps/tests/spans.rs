@@ -66,7 +66,7 @@ fn a_wait_knows_its_holder_and_the_send() {
         injected: 20 * MS,
         sending: 5 * MS,
         unexplained: 6 * MS,
-        chained: 0,
+        ..Parts::default()
     };
     assert_eq!(wait.parts, expected);
     let holder = wait.holders[0];
