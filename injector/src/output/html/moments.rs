@@ -180,7 +180,7 @@ impl Moments {
         let parts = [
             wait.parts.injected,
             wait.parts.sending,
-            wait.parts.unexplained,
+            wait.parts.pausing + wait.parts.unexplained,
         ];
         let from = wait.start_ns.saturating_sub(start_ns);
         let to = wait.end_ns.saturating_sub(start_ns);
@@ -508,6 +508,7 @@ impl<'a> View<'a> {
         let parts = [
             (wait.parts.injected, "for injected delays"),
             (wait.parts.sending, "for sends themselves"),
+            (wait.parts.pausing, "while no goroutine could run"),
             (wait.parts.unexplained, "that no send explains"),
         ];
         let parts = parts.iter().filter(|(ns, _)| *ns > 0);
@@ -627,7 +628,7 @@ mod tests {
                     injected: (30 - from) * MS,
                     sending: 5 * MS,
                     unexplained: 6 * MS,
-                    chained: 0,
+                    ..Parts::default()
                 },
                 holders: [Holder {
                     goroutine: 1,

@@ -472,7 +472,7 @@
     const cause = (lock) => {
       const of = blame.get(lock.about.address);
       if (!of || of.injected_ns === undefined) return '–';
-      const whole = of.injected_ns + of.sending_ns + of.unexplained_ns;
+      const whole = of.injected_ns + of.sending_ns + of.pausing_ns + of.unexplained_ns;
       return [`${percent(of.injected_ns, whole)} delayed`, `${percent(of.sending_ns, whole)} sending`].map((line) => el('div', {}, line));
     };
     const who = (parties) => parties.length ? where(parties[0].place) + (parties.length > 1 ? `, +${parties.length - 1}` : '') : 'not seen';

@@ -341,6 +341,7 @@ fn draw_wait(drawing: &mut Drawing, pid: u32, wait: &Wait, names: &Names<'_>, ar
         ("waited_for", wait.what.into()),
         ("injected_ns", parts.injected.into()),
         ("sending_ns", parts.sending.into()),
+        ("pausing_ns", parts.pausing.into()),
         ("unexplained_ns", parts.unexplained.into()),
         ("chained_ns", parts.chained.into()),
         ("over", wait.over.into()),
