@@ -15,7 +15,10 @@ use crossterm::{
     cursor::Show,
     event::{Event, EventStream},
     execute,
-    terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+    terminal::{
+        Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+        enable_raw_mode,
+    },
 };
 use futures_core::Stream as _;
 use ratatui::{Terminal, backend::CrosstermBackend, buffer::Buffer, layout::Rect};
@@ -57,7 +60,7 @@ impl Screen {
             .context("cannot make a file for what is written to stderr")?;
         let before = fcntl_dupfd_cloexec(stderr(), 3).context("cannot keep stderr")?;
         // From here on dropping it gives everything back.
-        let mut screen = Self {
+        let screen = Self {
             terminal: Terminal::new(CrosstermBackend::new(stdout()))
                 .context("cannot use the terminal")?,
             events: EventStream::new(),
@@ -67,11 +70,8 @@ impl Screen {
         *lock() = Some(before);
         dup2_stderr(&screen.written).context("cannot redirect stderr")?;
         enable_raw_mode().context("cannot change the mode of the terminal")?;
-        execute!(stdout(), EnterAlternateScreen).context("cannot write to the terminal")?;
-        screen
-            .terminal
-            .clear()
-            .context("cannot clear the terminal")?;
+        execute!(stdout(), EnterAlternateScreen, Clear(ClearType::All))
+            .context("cannot write to the terminal")?;
         Ok(screen)
     }
 

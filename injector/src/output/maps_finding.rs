@@ -172,7 +172,8 @@ pub(super) fn called(about: &About) -> String {
     Clean(name.trim()).to_string()
 }
 
-fn page(finding: &Finding) -> String {
+/// The finding for people.
+pub fn page(finding: &Finding) -> String {
     page_with(finding, SHOWN)
 }
 

@@ -17,7 +17,7 @@ use super::{
     units::Time,
 };
 use crate::explain::maps::{
-    Arrangement, Blame, Collections, Finding, Group, LockView, MapView, NoLocks, Parts, SummedUp,
+    self, Arrangement, Blame, Collections, Finding, LockView, MapView, NoLocks, Parts, SummedUp,
     SyncView, Trace, Waits,
 };
 
@@ -55,14 +55,14 @@ struct Sends {
     waited_unexplained_ns: u64,
     waited_chained_ns: u64,
     forgotten: u64,
-    delayed: Caused,
-    not_delayed: Caused,
-    would_delay: Caused,
+    delayed: Group,
+    not_delayed: Group,
+    would_delay: Group,
 }
 
 /// What sends of one kind have caused.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Caused {
+struct Group {
     sends_count: u64,
     delay_ns: u64,
     natural_ns: u64,
@@ -70,8 +70,8 @@ struct Caused {
     caused_wait_ns: u64,
 }
 
-impl From<Group> for Caused {
-    fn from(group: Group) -> Self {
+impl From<maps::Group> for Group {
+    fn from(group: maps::Group) -> Self {
         Self {
             sends_count: group.sends,
             delay_ns: group.delay_ns,
@@ -84,6 +84,7 @@ impl From<Group> for Caused {
 
 /// What the waits for a lock were for.
 #[derive(Debug, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names of the output")]
 struct For {
     injected_ns: u64,
     sending_ns: u64,
@@ -258,7 +259,7 @@ fn caused(sends: &Sends) -> String {
 }
 
 /// What others waited for sends of one kind, so that kinds can be compared.
-fn each(what: &str, group: Caused) -> String {
+fn each(what: &str, group: Group) -> String {
     let mut text = format!(
         ". Sends {what}: {}, which others waited {} for in {} waits, {} for each send",
         group.sends_count,
@@ -637,7 +638,7 @@ mod tests {
                 waited_unexplained_ns: 400_000_000,
                 waited_chained_ns: 0,
                 forgotten: 0,
-                delayed: Group {
+                delayed: maps::Group {
                     sends: 20,
                     delay_ns: 1_000_000_000,
                     natural_ns: 1_000_000,
@@ -645,8 +646,8 @@ mod tests {
                     waited_ns: 2_600_000_000,
                 }
                 .into(),
-                not_delayed: Group::default().into(),
-                would_delay: Group::default().into(),
+                not_delayed: maps::Group::default().into(),
+                would_delay: maps::Group::default().into(),
             }),
             limits: vec![("maps", 4, "Maps that were summed up.")],
             findings: vec![maps_fixture::finding(); 12],

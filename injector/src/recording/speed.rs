@@ -127,20 +127,11 @@ fn service(number: u64, gap_ns: u64) -> (Option<SendRecord>, EventRecord) {
         ),
         42 => act(waiter, Event::SemaphoreAcquired, lock + 4, &[3, 2, place]),
         _ => {
+            let writes = random.is_multiple_of(4);
             let map = 0xc200_0000 + random % 64 * 48;
             let place = 2_000 + random / 64 % 200;
-            let stack = [
-                u64::from(random % 4 != 0),
-                place,
-                place + 1,
-                place + 2,
-                9_000,
-            ];
-            let kind = if random % 4 == 0 {
-                Event::Assign
-            } else {
-                Event::Access
-            };
+            let stack = [u64::from(!writes), place, place + 1, place + 2, 9_000];
+            let kind = if writes { Event::Assign } else { Event::Access };
             act(1 + random / 4096 % 256, kind, map, &stack)
         }
     }
@@ -211,12 +202,11 @@ fn record(count: u64, gap_ns: u64, mut trace: Option<&mut Trace>) -> u64 {
             }
             recorder.add(Content::Send((&send).into()));
         }
-        match &mut trace {
-            Some(trace) => trace.feed(&event, &Naming::new(&mut recorder, 0, &Names)),
-            None => {
-                let stack = &event.frames[..usize::from(event.depth)];
-                recorder.name(0, stack, || Names.frames(stack), |_| true);
-            }
+        if let Some(trace) = &mut trace {
+            trace.feed(&event, &Naming::new(&mut recorder, 0, &Names));
+        } else {
+            let stack = &event.frames[..usize::from(event.depth)];
+            recorder.name(0, stack, || Names.frames(stack), |_| true);
         }
         recorder.event(&event);
         if event.time_ns >= second * 1_000_000_000 {

@@ -42,9 +42,7 @@ pub use fact::{Fact, Unknown};
 pub use finding::{About, Claim, Figure, Finding, Party, Seen};
 pub use lock::{LockLayout, NoLocks, Waits};
 pub use map::{Class, Ops};
-#[cfg(test)]
-pub use span::{Cause, Holder};
-pub use span::{Growth, Hold, Iteration, Span, Wait};
+pub use span::{Cause, Growth, Hold, Holder, Iteration, Span, Wait};
 pub use symbols::{StackId, Symbols};
 #[cfg(test)]
 pub use sync_map::SyncOps;

@@ -1,13 +1,16 @@
 //! The worst moments of a program: who waited longest, for whom, and what that one
 //! did meanwhile, as lanes of goroutines.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt::Write as _};
 
 use injector_ebpf::{SendRecord, flags};
 use serde::Serialize;
 
 use super::{
-    super::{maps_finding, units::Time},
+    super::{
+        maps_finding::{self, Frame as Place},
+        units::Time,
+    },
     columns::{Columns, Sum},
     longest::Longest,
 };
@@ -79,7 +82,7 @@ pub struct Over {
 }
 
 /// A moment. Times are nanoseconds since the start of the run.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Moment {
     title: String,
     words: Vec<String>,
@@ -92,7 +95,7 @@ pub struct Moment {
     not_drawn: usize,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Lane {
     goroutine: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +103,7 @@ struct Lane {
     bars: Vec<Bar>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 struct Bar {
     start_ns: u64,
     end_ns: u64,
@@ -110,7 +113,7 @@ struct Bar {
     what: What,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum What {
     Send {
@@ -127,23 +130,6 @@ enum What {
         lock: String,
         over: bool,
     },
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Place {
-    function: String,
-    file: String,
-    line: u32,
-}
-
-impl From<&Frame> for Place {
-    fn from(frame: &Frame) -> Self {
-        Self {
-            function: frame.function.clone(),
-            file: frame.file.clone(),
-            line: frame.line,
-        }
-    }
 }
 
 /// From who released the lock to who got it then; lanes by number.
@@ -194,7 +180,7 @@ impl Moments {
         let parts = [
             wait.parts.injected,
             wait.parts.sending,
-            wait.parts.unexplained,
+            wait.parts.pausing + wait.parts.unexplained,
         ];
         let from = wait.start_ns.saturating_sub(start_ns);
         let to = wait.end_ns.saturating_sub(start_ns);
@@ -224,10 +210,11 @@ impl Moments {
             ("sends", self.sends.left_out(), self.sends.least_ns()),
         ] {
             if left_out > 0 {
-                text.push_str(&format!(
+                let _ = write!(
+                    text,
                     " {left_out} {what} of up to {} are not drawn.",
                     Time(least_ns)
-                ));
+                );
             }
         }
         text
@@ -443,90 +430,99 @@ impl<'a> View<'a> {
 
     /// The chain, from the send to who waited.
     fn words(&self) -> Vec<String> {
-        let wait = self.wait;
-        let lock = self.lock(wait.lock);
-        let longest = |cause: &&Cause| cause.injected_ns + cause.sending_ns;
-        let mut first = String::new();
-        let cause = wait.causes.iter().max_by_key(longest);
-        if let Some(cause) = cause {
-            first = format!("{} sent", capital(&self.goroutine(cause.goroutine)));
-            let mut sends = self.all.sends.iter();
-            let sent = sends.find(|sent| {
-                sent.record.goroutine == cause.goroutine && sent.start() == cause.send_start_ns
-            });
-            if let Some(sent) = sent {
-                let send = SendView::new(&sent.record);
-                if let Some(peer) = send.peer().known() {
-                    first.push_str(&format!(" to {peer}"));
-                }
-                if let Some(place) = &sent.place {
-                    first.push_str(&format!(" in {} (line {})", place.function, place.line));
-                }
-                let natural = send.natural().map(|ns| Time(ns).to_string());
-                let natural = natural.unwrap_or_else(|| "a time that is not known".to_owned());
-                match send.delivered() {
-                    Some(delay) => first.push_str(&format!(
-                        ": {} of delay were injected, and the send itself took {natural}",
-                        Time(delay)
-                    )),
-                    None => first.push_str(&format!(": that took {natural} by itself")),
-                }
+        let weight = |cause: &&Cause| cause.injected_ns + cause.sending_ns;
+        let cause = self.wait.causes.iter().max_by_key(weight);
+        let cause_words = cause.map(|cause| self.sent(cause));
+        let lock_words = self.held(cause);
+        let first: Vec<String> = cause_words.into_iter().chain(lock_words).collect();
+        let mut words = vec![first.join(" "), self.waited()];
+        words.retain(|text| !text.is_empty());
+        words
+    }
+
+    /// What was sent.
+    fn sent(&self, cause: &Cause) -> String {
+        let mut words = format!("{} sent", capital(&self.goroutine(cause.goroutine)));
+        let mut sends = self.all.sends.iter();
+        let found = sends.find(|sent| {
+            sent.record.goroutine == cause.goroutine && sent.start() == cause.send_start_ns
+        });
+        if let Some(sent) = found {
+            let send = SendView::new(&sent.record);
+            if let Some(peer) = send.peer().known() {
+                let _ = write!(words, " to {peer}");
             }
-            first.push_str(". ");
+            if let Some(place) = &sent.place {
+                let _ = write!(words, " in {} (line {})", place.function, place.line);
+            }
+            if let Some(delay) = send.delivered() {
+                let _ = write!(words, ": {} of delay were injected", Time(delay));
+            }
+            if let Some(natural) = send.natural() {
+                let _ = write!(words, ", and the send itself took {}", Time(natural));
+            }
         }
-        if let Some((holder, _)) = shares(wait).into_iter().max_by_key(|(_, share)| *share) {
-            let mut holds = self.all.holds.iter();
-            let held = holds.find(|hold| {
-                hold.goroutine == holder
-                    && hold.lock == wait.lock
-                    && hold.start_ns < wait.end_ns
-                    && hold.end_ns > wait.start_ns
-            });
-            let who = match cause {
-                Some(cause) if cause.goroutine == holder => "It".to_owned(),
-                _ => capital(&self.goroutine(holder)),
-            };
-            first.push_str(&match held {
-                Some(hold) if hold.whole => format!(
-                    "{who} had {lock} for {}.",
-                    Time(hold.end_ns.saturating_sub(hold.start_ns))
-                ),
-                Some(hold) => format!(
-                    "{who} had {lock} for {} and longer: when it got it was not seen.",
-                    Time(hold.end_ns.saturating_sub(hold.start_ns))
-                ),
-                None => format!("{who} had {lock}."),
-            });
+        words.push('.');
+        words
+    }
+
+    /// Who had the lock for most of the wait.
+    fn held(&self, cause: Option<&Cause>) -> Option<String> {
+        let wait = self.wait;
+        let all = shares(wait).into_iter();
+        let (holder, _) = all.max_by_key(|(_, share)| *share)?;
+        let mut holds = self.all.holds.iter();
+        let hold = holds.find(|hold| {
+            hold.goroutine == holder
+                && hold.lock == wait.lock
+                && hold.start_ns < wait.end_ns
+                && hold.end_ns > wait.start_ns
+        });
+        let who = match cause {
+            Some(cause) if cause.goroutine == holder => "It".to_owned(),
+            _ => capital(&self.goroutine(holder)),
+        };
+        let mut words = format!("{who} had {}", self.lock(wait.lock));
+        if let Some(hold) = hold {
+            let length = hold.end_ns.saturating_sub(hold.start_ns);
+            let _ = write!(words, " for {}", Time(length));
+            if !hold.whole {
+                words.push_str(" and longer: when it got it was not seen");
+            }
         }
-        let mut second = format!(
+        words.push('.');
+        Some(words)
+    }
+
+    /// Who waited, and for what.
+    fn waited(&self) -> String {
+        let wait = self.wait;
+        let mut words = format!(
             "{} waited {} for it",
             capital(&self.goroutine(wait.goroutine)),
             Time(wait.end_ns.saturating_sub(wait.start_ns))
         );
         if let Some(place) = self.trace.place(wait.stack) {
-            second.push_str(&format!(" in {} (line {})", place.function, place.line));
+            let _ = write!(words, " in {} (line {})", place.function, place.line);
         }
         let parts = [
             (wait.parts.injected, "for injected delays"),
             (wait.parts.sending, "for sends themselves"),
+            (wait.parts.pausing, "while no goroutine could run"),
             (wait.parts.unexplained, "that no send explains"),
         ];
+        let parts = parts.iter().filter(|(ns, _)| *ns > 0);
         let parts: Vec<String> = parts
-            .iter()
-            .filter(|(ns, _)| *ns > 0)
             .map(|(ns, what)| format!("{} {what}", Time(*ns)))
             .collect();
         if !parts.is_empty() {
-            second.push_str(&format!(": {}", parts.join(", ")));
+            let _ = write!(words, ": {}", parts.join(", "));
         }
-        second.push('.');
+        words.push('.');
         if !wait.over {
-            second.push_str(" It still waited at the end.");
+            words.push_str(" It still waited at the end.");
         }
-        [first.trim().to_owned(), second]
-            .into_iter()
-            .filter(|text| !text.is_empty())
-            .collect()
+        words
     }
 }
 
@@ -632,7 +628,7 @@ mod tests {
                     injected: (30 - from) * MS,
                     sending: 5 * MS,
                     unexplained: 6 * MS,
-                    chained: 0,
+                    ..Parts::default()
                 },
                 holders: [Holder {
                     goroutine: 1,

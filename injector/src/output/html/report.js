@@ -462,6 +462,8 @@
       left, more('The same as a table', bars)];
   }
 
+  /** Locks in the table that is not folded. */
+  const LOCKS = 5;
   function program(one, index) {
     const report = one.report, at_ = `/programs/${index}/report`;
     const cell = (pointer, format = count) => figure(`${at_}/${pointer}`, format);
@@ -470,10 +472,17 @@
     const cause = (lock) => {
       const of = blame.get(lock.about.address);
       if (!of || of.injected_ns === undefined) return '–';
-      const whole = of.injected_ns + of.sending_ns + of.unexplained_ns;
-      return [`${percent(of.injected_ns, whole)} delayed by injection`, `${percent(of.sending_ns, whole)} sending`].map((line) => el('div', {}, line));
+      const whole = of.injected_ns + of.sending_ns + of.pausing_ns + of.unexplained_ns;
+      return [`${percent(of.injected_ns, whole)} delayed`, `${percent(of.sending_ns, whole)} sending`].map((line) => el('div', {}, line));
     };
-    const who = (parties) => parties.length ? where(parties[0].place) + (parties.length > 1 ? ` and ${parties.length - 1} more` : '') : 'not seen';
+    const who = (parties) => parties.length ? where(parties[0].place) + (parties.length > 1 ? `, +${parties.length - 1}` : '') : 'not seen';
+    const lockTable = (caption, locks, first) => locks.length > 0 && table(caption, ['lock', 'waits', 'in all', 'median', '99 %', 'longest', 'the holder was', 'where'],
+      locks.map((lock, index) => {
+        const row = `locks/${first + index}`;
+        return [[el('span', { class: 'code' }, named(lock.about)), el('small', {}, ` ${lock.about.what}`)], cell(`${row}/waits/count`), cell(`${row}/waits/total_ns`, time),
+          cell(`${row}/p50_ns`, time), cell(`${row}/p99_ns`, time), cell(`${row}/waits/max_ns`, time), cause(lock),
+          [el('div', {}, `held in ${who(lock.holders)}`), el('div', {}, `waited in ${who(lock.waiters)}`)]];
+      }), ['wide', '', '', '', '', '', 'text', 'wide']);
     const name = el('span', { class: 'code' }, one.exe || `process ${one.pid}`);
     const sends_ = report.sends;
     return [
@@ -485,10 +494,8 @@
         tile('not explained by sends', cell('sends/waited_unexplained_ns', time), `${percent(sends_.waited_unexplained_ns, sends_.waited_ns)} of it`),
         tile('delay injected', cell('sends/injected_ns', time), sends_.injected_ns ? `1 s of it became ${three(sends_.waited_injected_ns / sends_.injected_ns)} s of waiting` : null)),
       waiting(one),
-      report.locks.length > 0 && table('Locks that were waited for, longest first', ['lock', 'waits', 'in all', 'median', '99 %', 'longest', 'meanwhile the holder was', 'where'],
-        report.locks.map((lock, row) => [[el('span', { class: 'code' }, named(lock.about)), el('small', {}, ` ${lock.about.what}`)], cell(`locks/${row}/waits/count`), cell(`locks/${row}/waits/total_ns`, time),
-          cell(`locks/${row}/p50_ns`, time), cell(`locks/${row}/p99_ns`, time), cell(`locks/${row}/waits/max_ns`, time), cause(lock), [el('div', {}, `held in ${who(lock.holders)}`), el('div', {}, `waited in ${who(lock.waiters)}`)]]),
-        ['wide', '', '', '', '', '', 'text', 'wide']),
+      lockTable('Locks that were waited for, longest first', report.locks.slice(0, LOCKS), 0),
+      report.locks.length > LOCKS && more(plural(report.locks.length - LOCKS, 'more lock', 'more locks'), lockTable('Locks that were waited for less', report.locks.slice(LOCKS), LOCKS)),
       one.moments.length > 0 && [el('h3', {}, 'The worst moments'), el('p', { class: 'muted small' }, one.chosen_from), one.moments.map((it, number) => moment(one, it, number))],
       report.maps.length > 0 && more('Maps', table('Maps, those with contention and risk first', ['map', 'guarded by', 'reads', 'writes', 'iterations', 'growths', 'goroutines', 'waited', 'risk'],
         report.maps.map((map, row) => [el('span', { class: 'code' }, `${named(map.about)}${map.about.name && map.about.type_name ? ` ${map.about.type_name}` : ''}`),
@@ -524,7 +531,8 @@
         : of.addresses.map((address) => el('li', {}, el('span', { class: 'code' }, address)))),
       of.created_by && el('p', { class: 'small' }, 'created by ', el('span', { class: 'code' }, where(of.created_by)), of.created_by.goroutine ? ` in goroutine ${of.created_by.goroutine}` : ''));
   }
-  const field = (one) => `${one.name.replaceAll('_', ' ')} ${one.value}`;
+  /** Addresses and flags in hexadecimal, as in the text. */
+  const field = (one) => `${one.name.replaceAll('_', ' ')} ${/^(flags|buckets|old_buckets|directory)$/.test(one.name) ? `0x${one.value.toString(16)}` : one.value}`;
   function fatal(report) {
     const map = report.map;
     return [
@@ -550,7 +558,7 @@
     model.unseen.length ? table('Losses and limits', ['what', 'how many', 'which means'], model.unseen.map((one) => [one.what, count(one.amount), one.meaning]), ['text', '', 'wide'])
       : el('p', {}, 'Nothing was lost: every send that was seen has a record, and nothing had to make room.'),
     model.shares.length > 0 && table('Share of the time in which operations were seen', ['process', 'operation', 'seen'],
-      model.shares.map((one) => [one.pid, one.operation.replaceAll('_', ' '), percent(one.share, 1)]), ['', 'text']),
+      model.shares.map((one) => [one.pid, one.operation.replaceAll('_', ' '), percent(one.seen, 1)]), ['', 'text']),
     model.notes.length > 0 && more('What the run said', el('ul', { class: 'small' }, model.notes.map((note) => el('li', {}, note)))));
 
   part('made', 'How this was made', el('ul', { class: 'small' }, model.aggregated.map((line) => el('li', {}, line))));

@@ -20,7 +20,7 @@ pub struct Unseen {
 pub struct Share {
     pid: u64,
     operation: String,
-    share: f64,
+    seen: f64,
 }
 
 /// All of it, without what is none.
@@ -110,11 +110,11 @@ pub fn shares(told: &[Value]) -> Vec<Share> {
             Some(Share {
                 pid: told["pid"].as_u64()?,
                 operation: words(seen["operation"].as_str()?),
-                share: seen["share"].as_f64()?,
+                seen: seen["share"].as_f64()?,
             })
         })
     });
-    shares.filter(|seen| seen.share < 0.99).collect()
+    shares.filter(|share| share.seen < 0.99).collect()
 }
 
 fn of_type<'a>(told: &'a [Value], name: &'a str) -> impl Iterator<Item = &'a Value> {
@@ -144,7 +144,7 @@ mod tests {
         let expected = [Share {
             pid: 7,
             operation: "access".to_owned(),
-            share: 0.125,
+            seen: 0.125,
         }];
         assert_eq!(shares(&[other, told]), expected);
     }

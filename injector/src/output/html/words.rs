@@ -1,6 +1,8 @@
 //! The summary of a run in words: what was asked, what was delivered, and the
 //! worst of what came of it.
 
+use std::fmt::Write as _;
+
 use injector_ebpf::{Counter, Mode};
 use serde::Serialize;
 use serde_json::Value;
@@ -95,11 +97,12 @@ pub fn delivered(info: &RunInfo, summary: &Summary, totals: &Totals) -> Vec<Stri
     if info.mode == Mode::Shadow {
         first.push_str(": nothing was done to them.");
     } else if total.delayed > 0 {
-        first.push_str(&format!(
+        let _ = write!(
+            first,
             ": {} were delayed, by {} in all.",
             total.delayed,
             Time(total.delivered_ns)
-        ));
+        );
     } else {
         first.push_str("; none was delayed.");
     }
@@ -113,10 +116,11 @@ pub fn delivered(info: &RunInfo, summary: &Summary, totals: &Totals) -> Vec<Stri
             Time(delivered)
         );
         if let Some(off) = summary.error.quantile(0.99) {
-            second.push_str(&format!(
-                "; 99 % of those that nothing cut short were within {} of what was asked",
+            let _ = write!(
+                second,
+                "; 99% of those that nothing cut short were within {} of what was asked",
                 Time(off)
-            ));
+            );
         }
         second.push('.');
         words.push(second);
@@ -124,7 +128,7 @@ pub fn delivered(info: &RunInfo, summary: &Summary, totals: &Totals) -> Vec<Stri
     let baseline = &summary.natural_baseline;
     if let (Some(half), Some(most)) = (baseline.quantile(0.5), baseline.quantile(0.99)) {
         words.push(format!(
-            "By itself a send takes {} (median of {} that were not delayed; 99 % take up to {}).",
+            "By itself a send takes {} (median of {} that were not delayed; 99% take up to {}).",
             Time(half),
             baseline.count(),
             Time(most)
@@ -271,12 +275,17 @@ fn party(party: &Party) -> String {
         text = format!("goroutine {id} {text}");
     }
     if let Some(place) = &party.place {
-        text.push_str(&format!(" in {} (line {})", place.function, place.line));
+        let _ = write!(text, " in {} (line {})", place.function, place.line);
     }
     match (party.count, party.total_ns) {
         (0, _) => {}
-        (count, 0) => text.push_str(&format!(", {count} times")),
-        (count, ns) => text.push_str(&format!(", {count} times, {} in all", Time(ns))),
+        (count, ns) => {
+            let times = if count == 1 { "time" } else { "times" };
+            let _ = write!(text, ", {count} {times}");
+            if ns > 0 {
+                let _ = write!(text, ", {} in all", Time(ns));
+            }
+        }
     }
     text
 }

@@ -16,9 +16,11 @@ use crate::harness::{
 /// What the page of a run of a minute may have, in bytes.
 const LARGEST: u64 = 2_000_000;
 
+/// What the first trial is called.
+const FIGURES: &str = "html_has_the_figures_of_json";
+
 pub fn trials(host: &'static Host) -> Vec<Trial> {
     let browser = browser::there();
-    const FIGURES: &str = "html_has_the_figures_of_json";
     let mut trials = vec![match &browser {
         Ok(()) => on_fast_hosts(host, FIGURES, sends),
         Err(why) => needs(FIGURES, Err(why.clone()), || {}),

@@ -27,7 +27,7 @@ fn changes() {
     terminal.expect("asked");
     terminal.expect("delivered");
     terminal.press("2");
-    terminal.expect("order-api");
+    terminal.expect("order_api");
 
     terminal.press("+");
     terminal.expect("probability 25%");
