@@ -130,7 +130,11 @@ impl Picture {
             "{} has {size} bytes, more than {LARGEST}: a shorter run has fewer cells to draw",
             to.display()
         );
-        println!("{}: {WIDTH}x{}, {size} bytes", to.display(), height.min(HIGHEST));
+        println!(
+            "{}: {WIDTH}x{}, {size} bytes",
+            to.display(),
+            height.min(HIGHEST)
+        );
         Ok(())
     }
 
@@ -138,7 +142,12 @@ impl Picture {
         let scheme = u8::from(!self.dark);
         let output = Command::new(browser)
             // The browser's sandbox does not run as root.
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+            ])
             .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
             .arg(format!("--window-size={WIDTH},{height}"))
             .arg(what)

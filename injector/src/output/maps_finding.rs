@@ -172,7 +172,7 @@ pub(super) fn called(about: &About) -> String {
     Clean(name.trim()).to_string()
 }
 
-fn page(finding: &Finding) -> String {
+pub(super) fn page(finding: &Finding) -> String {
     page_with(finding, SHOWN)
 }
 

@@ -43,8 +43,8 @@ pub use finding::{About, Claim, Figure, Finding, Party, Seen};
 pub use lock::{LockLayout, NoLocks, Waits};
 pub use map::{Class, Ops};
 #[cfg(test)]
-pub use span::{Cause, Holder};
-pub use span::{Growth, Hold, Iteration, Span, Wait};
+pub use span::Holder;
+pub use span::{Cause, Growth, Hold, Iteration, Span, Wait};
 pub use symbols::{StackId, Symbols};
 #[cfg(test)]
 pub use sync_map::SyncOps;

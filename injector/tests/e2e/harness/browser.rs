@@ -27,7 +27,10 @@ impl Page {
             .args(["120", &program().expect("a browser"), "--headless"])
             .args(["--no-sandbox", "--disable-gpu", "--window-size=1280,900"])
             .args(["--enable-logging=stderr", "--v=0", "--dump-dom"])
-            .arg(format!("--user-data-dir={}", file.with_extension("browser").display()))
+            .arg(format!(
+                "--user-data-dir={}",
+                file.with_extension("browser").display()
+            ))
             .arg(format!("file://{}", file.display()))
             .output()
             .expect("the browser");
