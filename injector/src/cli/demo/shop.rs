@@ -12,14 +12,15 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 
 use super::super::{
-    args::{Cli, Demo},
+    args::{Cli, Demo, ReportFiles},
     job,
+    report_files::Files,
 };
 use crate::{
     explain::maps::{Claim, Finding, Trace},
     output::{Clean, units::Time},
     plan::duration,
-    recording::replay::replay,
+    recording::replay::{Watcher, replay},
 };
 
 /// What is done to the shop.
@@ -73,8 +74,16 @@ pub fn run(flags: &Demo, program: &Path) -> Result<u8> {
         return Ok(code);
     }
     let bytes = fs::read(&record).with_context(|| format!("cannot read {}", record.display()))?;
-    let replayed =
-        replay(&bytes, &mut []).with_context(|| format!("cannot read {}", record.display()))?;
+    let wanted = ReportFiles {
+        html: Some(record.with_extension("html")),
+        ..ReportFiles::default()
+    };
+    let mut files = Files::new(&wanted);
+    let mut watchers: Vec<&mut dyn Watcher> = files.watchers().collect();
+    let replayed = replay(&bytes, &mut watchers)
+        .with_context(|| format!("cannot read {}", record.display()))?;
+    drop(watchers);
+    files.write(&replayed)?;
     let program = replayed.programs.first();
     let trace = &program.context("the recording has no Go program")?.trace;
 
@@ -90,7 +99,8 @@ pub fn run(flags: &Demo, program: &Path) -> Result<u8> {
         }
     }
     println!(
-        "\nThe same again, any time: injector report {}",
+        "\nAs a page for your browser: {}\nThe same again, any time: injector report {}",
+        record.with_extension("html").display(),
         record.display()
     );
     if missing > 0 {

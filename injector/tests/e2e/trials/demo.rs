@@ -1,5 +1,7 @@
 //! The demonstration finds what is true of its program.
 
+use std::{fs, path::Path};
+
 use libtest_mimic::Trial;
 
 use super::each_toolchain;
@@ -27,5 +29,9 @@ fn truths(toolchain: &Toolchain) {
         "{}",
         report.stdout
     );
-    std::fs::remove_file(file).expect("the recording");
+    let html = Path::new(file).with_extension("html");
+    let page = fs::read_to_string(&html).expect("the page");
+    assert!(page.contains("main.catalog.mu"), "{}", html.display());
+    fs::remove_file(html).expect("the page");
+    fs::remove_file(file).expect("the recording");
 }
