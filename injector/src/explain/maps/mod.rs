@@ -42,7 +42,9 @@ pub use fact::{Fact, Unknown};
 pub use finding::{About, Claim, Figure, Finding, Party, Seen};
 pub use lock::{LockLayout, NoLocks, Waits};
 pub use map::{Class, Ops};
-pub use span::{Cause, Growth, Hold, Holder, Iteration, Span, Wait};
+#[cfg(test)]
+pub use span::Holder;
+pub use span::{Cause, Growth, Hold, Iteration, Span, Wait};
 pub use symbols::{StackId, Symbols};
 #[cfg(test)]
 pub use sync_map::SyncOps;
