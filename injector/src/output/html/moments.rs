@@ -33,10 +33,11 @@ const HOLDERS: usize = 3;
 /// Bars of one goroutine.
 const BARS: usize = 40;
 
-/// How long goroutines waited for locks in some time, in nanoseconds, by what the
-/// holder did: it was in an injected delay, in a send, or neither.
+/// How long goroutines waited for locks in some time, in nanoseconds, by what it
+/// was for: the holder was in an injected delay, or in a send, no goroutine could run,
+/// or none of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Waiting([u64; 3]);
+pub struct Waiting([u64; 4]);
 
 impl Sum for Waiting {
     fn add(&mut self, other: &Self) {
@@ -180,7 +181,8 @@ impl Moments {
         let parts = [
             wait.parts.injected,
             wait.parts.sending,
-            wait.parts.pausing + wait.parts.unexplained,
+            wait.parts.pausing,
+            wait.parts.unexplained,
         ];
         let from = wait.start_ns.saturating_sub(start_ns);
         let to = wait.end_ns.saturating_sub(start_ns);

@@ -352,12 +352,12 @@
     if (about.first_use) return `${about.type_name || ''} of ${where(about.first_use)}`.trim();
     return `${about.type_name || ''} at ${about.address}`.trim();
   }
-  const CAUSES = [['f-injected', 'injected delay'], ['f-sending', 'the send itself'], ['f-unexplained', 'not explained by sends']];
+  const CAUSES = [['f-injected', 'injected delay'], ['f-sending', 'the send itself'], ['f-pausing', 'no goroutine could run'], ['f-unexplained', 'not explained by these']];
   function waiting(program) {
     if (!program.waiting) return null;
     const { column_ns, columns } = program.waiting;
     const length = (index) => Math.min(column_ns, model.elapsed_ns - index * column_ns);
-    const most = Math.max(...columns.map((column, index) => length(index) > 0 ? (column[0] + column[1] + column[2]) / length(index) : 0), 0);
+    const most = Math.max(...columns.map((column, index) => length(index) > 0 ? column.reduce((sum, ns) => sum + ns, 0) / length(index) : 0), 0);
     if (most === 0) return null;
     const draw = (width) => {
       const left = 44, right = width - 12, top = 10, bottom = 150, end = Math.max(model.elapsed_ns, 1);
@@ -384,7 +384,7 @@
       timeAxis(image, x, left, right, bottom, 0, end, 0, 'since the start of the run');
       return image;
     };
-    return picture([el('b', {}, 'Goroutines that waited for locks'), `, on average in each ${time(column_ns)}, by what the holder did meanwhile.`],
+    return picture([el('b', {}, 'Goroutines that waited for locks'), `, on average in each ${time(column_ns)}, by what that was for.`],
       'Goroutines that waited for locks, over time', `At most ${three(most)} at once on average.`, draw, legend(CAUSES));
   }
 
@@ -491,7 +491,8 @@
         tile('waited for locks', cell('sends/waited_ns', time)),
         tile('in injected delays', cell('sends/waited_injected_ns', time), `${percent(sends_.waited_injected_ns, sends_.waited_ns)} of it`),
         tile('in sends themselves', cell('sends/waited_sending_ns', time), `${percent(sends_.waited_sending_ns, sends_.waited_ns)} of it`),
-        tile('not explained by sends', cell('sends/waited_unexplained_ns', time), `${percent(sends_.waited_unexplained_ns, sends_.waited_ns)} of it`),
+        sends_.waited_pausing_ns > 0 && tile('while no goroutine could run', cell('sends/waited_pausing_ns', time), `${percent(sends_.waited_pausing_ns, sends_.waited_ns)} of it`),
+        tile('not explained', cell('sends/waited_unexplained_ns', time), `${percent(sends_.waited_unexplained_ns, sends_.waited_ns)} of it`),
         tile('delay injected', cell('sends/injected_ns', time), sends_.injected_ns ? `1 s of it became ${three(sends_.waited_injected_ns / sends_.injected_ns)} s of waiting` : null)),
       waiting(one),
       lockTable('Locks that were waited for, longest first', report.locks.slice(0, LOCKS), 0),
