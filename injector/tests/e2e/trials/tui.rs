@@ -19,7 +19,10 @@ pub fn trials(host: &Host) -> Vec<Trial> {
 
 fn changes() {
     let mut target = Target::start("order_api", "1 100 1000 --forever");
-    let arguments = format!("--pid {} --delay 1ms --probability 20% --tui", target.pid);
+    let arguments = format!(
+        "--pid {} --delay 1ms --probability 20% --duration 0 --tui",
+        target.pid
+    );
     let mut terminal = Terminal::start(&arguments, 24, 80);
     terminal.expect("ENFORCE");
     target.go();
@@ -35,7 +38,8 @@ fn changes() {
     terminal.expect("SHADOW");
     terminal.press("p");
     terminal.expect("PAUSED");
-    terminal.press("7");
+    // Without --maps the fourth page has the news.
+    terminal.press("4");
     terminal.expect("key: uid 0: mode shadow");
     terminal.resize(12, 40);
     terminal.expect("p pause");
