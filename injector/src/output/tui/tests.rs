@@ -87,7 +87,7 @@ fn every_page_shows_what_it_is_for() {
         ("1", &["delayed/s", "1.2ms", "1.25ms", "delivered"][..]),
         ("2", &["order-api", "127.0.0.1:80", "flagged"]),
         ("3", &["contention: RWMutex", "31", "remedy"]),
-        ("4", &["(*Cache).items", "120k"]),
+        ("4", &["items", "120k"]),
         ("5", &["(*Cache).mu", "88ms"]),
         (
             "6",
