@@ -16,7 +16,7 @@ const WIDTH: u32 = 1000;
 /// Height of a picture at most: more is cut off.
 const HIGHEST: u32 = 1300;
 /// What a picture may have, in bytes: a repository keeps it for ever.
-const LARGEST: u64 = 200_000;
+const LARGEST: u64 = 300_000;
 
 /// What `screenshots` can be told.
 #[derive(clap::Args)]

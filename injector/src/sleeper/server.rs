@@ -40,16 +40,13 @@ use crate::clock;
 const INTERRUPT_TICK_NS: u64 = 10_000_000;
 /// How often the lease is looked at while threads sleep.
 const LEASE_TICK_NS: u64 = 100_000_000;
-/// With so many sleepers, requests that keep coming are read together, and answers
-/// that are due together are given together: at tens of thousands of delays a
-/// second, to be woken for each costs more than all else.
+/// With so many sleepers, requests that keep coming are read together: at tens of
+/// thousands of delays a second, to be woken for each costs more than all else.
+/// Answers are given one by one: what comes before its time is a delay cut short.
 const MANY: usize = 64;
 /// How long requests may wait for each other, in nanoseconds. Delays that are
 /// shorter than this do not come here, and the early answer makes up for it.
 const TOGETHER_NS: u64 = 100_000;
-/// By how much an answer may come earlier than others, in nanoseconds: what is
-/// early is spun, by a thread that would have to wait for a CPU anyway.
-const EARLY_NS: u64 = 50_000;
 /// Requests read before due answers get their turn.
 const BATCH: usize = 64;
 
@@ -174,8 +171,7 @@ impl Server {
             if self.is_over(now) {
                 self.release_all()?;
             }
-            let early = if self.is_busy() { EARLY_NS } else { 0 };
-            while let Some(unique) = self.queue.pop_due(now + early) {
+            while let Some(unique) = self.queue.pop_due(now) {
                 self.refuse(unique)?;
             }
             if self.queue.has_interrupted() && now >= self.next_look_ns {
