@@ -155,7 +155,9 @@ fn refusals(toolchain: &Toolchain) {
     let target = Target::start(&toolchain.program("collide"), "locked");
     let pid = Pid::from_raw(target.pid as i32);
     let refused = |words: &str| {
-        let ended = Injector::run(&format!("maps --pid {pid} --hold-on-fatal 1s"));
+        let ended = Injector::run(&format!(
+            "maps --pid {pid} --budget none --hold-on-fatal 1s"
+        ));
         ended.expect_code(2);
         ended.expect_words("--hold-on-fatal is refused");
         ended.expect_words(words);
@@ -171,6 +173,8 @@ fn refusals(toolchain: &Toolchain) {
     waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WUNTRACED)).expect("a stopped target");
     ptrace::detach(pid, None).expect("to let it go");
     target.signal(Signal::SIGCONT);
-    let ended = Injector::run(&format!("maps --pid {pid} --hold-on-fatal 2m"));
+    let ended = Injector::run(&format!(
+        "maps --pid {pid} --budget none --hold-on-fatal 2m"
+    ));
     ended.expect_words("it takes 1ns to 1m");
 }
