@@ -99,11 +99,7 @@ fn parties(finding: &Finding) -> Vec<&Party> {
 }
 
 fn where_(party: &Party) -> String {
-    let mut text = party.role.to_owned();
-    if let Some(place) = &party.place {
-        let file = place.file.rsplit('/').next().unwrap_or_default();
-        let _ = write!(text, " in {} ({file}:{})", place.function, place.line);
-    }
+    let mut text = maps_finding::role(party);
     if let Some(goroutine) = party.goroutine {
         let _ = write!(text, ", goroutine {goroutine}");
     }
@@ -111,13 +107,7 @@ fn where_(party: &Party) -> String {
 }
 
 fn sentence(finding: &Finding) -> String {
-    let figure = |name: &str| {
-        let figures = finding.measured.iter();
-        figures
-            .clone()
-            .find(|it| it.name == name)
-            .map_or(0, |it| it.value)
-    };
+    let figure = |name| finding.figure(name);
     let what = finding.about.what;
     let name = called(&finding.about);
     match finding.claim {

@@ -240,12 +240,18 @@ fn figure(figure: &Figure) -> Option<String> {
     })
 }
 
-fn who(party: &Party) -> String {
+/// What somebody did, and where.
+pub(super) fn role(party: &Party) -> String {
     let mut text = party.role.to_owned();
     if let Some(place) = &party.place {
         let file = place.file.rsplit('/').next().unwrap_or_default();
         let _ = write!(text, " in {} ({file}:{})", place.function, place.line);
     }
+    text
+}
+
+fn who(party: &Party) -> String {
+    let mut text = role(party);
     if party.count > 0 {
         let _ = write!(text, ", {} times", party.count);
     }

@@ -1,10 +1,10 @@
 //! A run in a file: everything that was seen and what was known about it, so
 //! that reports can be made of it later, on any machine.
 //!
-//! docs/recording.md has the format. The file is a header and chunks. A chunk is `INJC`, the length and the CRC-32
-//! of what follows (32 bits each, little endian), and items that were compressed
-//! together (LZ4 block with its size in front): each a varint length and an
-//! [`schema::Item`] in Protocol Buffers. A crash costs the chunk that was being
+//! docs/recording.md has the format. The file is a header and chunks. A chunk is
+//! `INJC`, the length and the CRC-32 of what follows (32 bits each, little endian),
+//! and items that were compressed together (LZ4 block with its size in front): each
+//! a varint length and an [`schema::Item`] in Protocol Buffers. A crash costs the chunk that was being
 //! filled; a damaged one costs itself, for the next is found by its mark.
 
 mod events;
@@ -14,6 +14,8 @@ pub mod replay;
 pub mod run;
 pub mod schema;
 
+#[cfg(test)]
+mod fixture;
 #[cfg(test)]
 mod speed;
 #[cfg(test)]

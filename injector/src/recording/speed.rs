@@ -14,28 +14,22 @@ use injector_ebpf::{
 use serde_json::json;
 
 use super::{
+    fixture::{PID, begin, trace},
     replay::replay,
     run,
-    schema::{Advance, Content, Program},
+    schema::{Advance, Content},
     write::{Naming, Recorder},
 };
 use crate::{
     explain::{
         Totals,
         fixture::delayed,
-        maps::{LockLayout, Symbols, Trace},
+        maps::{Symbols, Trace},
     },
-    go::{Frame, MapKind},
-    output::{findings, fixture, maps_report},
+    go::Frame,
+    output::{findings, fixture::info, maps_report},
 };
 
-const PID: u32 = 4321;
-const LOCKS: LockLayout = LockLayout {
-    mutex: 4,
-    inner: 0,
-    writer: 8,
-    reader: 12,
-};
 /// Events of one measurement.
 const EVENTS: u64 = 4_000_000;
 /// Length of the recording that is reported, in seconds.
@@ -152,12 +146,6 @@ fn wild(number: u64) -> EventRecord {
     )
 }
 
-fn trace() -> Trace {
-    let mut trace = Trace::new(0, MapKind::Swiss, LOCKS);
-    trace.expect_sends();
-    trace
-}
-
 fn per_second(count: u64, took: Duration) -> f64 {
     (count as f64 / took.as_secs_f64()).round()
 }
@@ -182,17 +170,7 @@ fn scratch() -> PathBuf {
 fn record(count: u64, gap_ns: u64, mut trace: Option<&mut Trace>) -> u64 {
     let path = scratch();
     let mut recorder = Recorder::create(&path).unwrap();
-    let info = fixture::info(Mode::Enforce);
-    let mut run = run::begun(&info, "Linux".to_owned(), Duration::ZERO);
-    recorder.add_to_all(Content::Run(run.clone()));
-    recorder.add_to_all(Content::Program(Program {
-        pid: PID,
-        tgid: PID,
-        swiss: true,
-        sends: true,
-        locks: Some(LOCKS.into()),
-        ..Program::default()
-    }));
+    let mut run = begin(&mut recorder);
     let mut second = 1;
     for number in 0..count {
         let (send, event) = service(number, gap_ns);
@@ -218,7 +196,7 @@ fn record(count: u64, gap_ns: u64, mut trace: Option<&mut Trace>) -> u64 {
             recorder.flush().unwrap();
         }
     }
-    run.end = Some(run::ended(&info, &Totals::default()));
+    run.end = Some(run::ended(&info(Mode::Enforce), &Totals::default()));
     recorder.add(Content::Run(run));
     recorder.finish().unwrap()
 }

@@ -13,6 +13,7 @@ use injector_ebpf::{
 use proptest::prelude::*;
 
 use super::{
+    fixture::{PID, begin, trace},
     read::NoRecording,
     replay::{Replayed, Unreadable, Watcher, replay},
     run,
@@ -23,18 +24,10 @@ use crate::{
     explain::{
         Summary,
         fixture::{delayed, send},
-        maps::{Fact, Kinds, LockLayout, Symbols, Trace},
+        maps::{Fact, Kinds, Symbols, Trace},
     },
-    go::{Frame, MapKind},
+    go::Frame,
     output::{fixture, maps_report},
-};
-
-const PID: u32 = 4321;
-const LOCKS: LockLayout = LockLayout {
-    mutex: 4,
-    inner: 0,
-    writer: 8,
-    reader: 12,
 };
 
 /// Functions by address.
@@ -117,21 +110,9 @@ struct Live {
 impl Live {
     fn begin(scratch: &Scratch) -> Self {
         let mut recorder = Recorder::create(&scratch.0).unwrap();
-        let info = fixture::info(Mode::Enforce);
-        let run = run::begun(&info, "6.18".to_owned(), Duration::from_secs(1));
-        recorder.add_to_all(Content::Run(run));
-        recorder.add_to_all(Content::Program(Program {
-            pid: PID,
-            tgid: PID,
-            swiss: true,
-            sends: true,
-            locks: Some(LOCKS.into()),
-            ..Program::default()
-        }));
-        let mut trace = Trace::new(0, MapKind::Swiss, LOCKS);
-        trace.expect_sends();
+        begin(&mut recorder);
         Self {
-            trace,
+            trace: trace(),
             sends: Summary::default(),
             recorder,
         }

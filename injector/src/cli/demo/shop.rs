@@ -131,22 +131,16 @@ fn finding(trace: &Trace, of: impl Fn(&Finding) -> bool) -> Option<Finding> {
     trace.findings().into_iter().find(of)
 }
 
-fn measured(finding: &Finding, name: &str) -> u64 {
-    let figures = finding.measured.iter();
-    let mut figures = figures.filter(|figure| figure.name == name);
-    figures.next().map_or(0, |figure| figure.value)
-}
-
 fn sends_under_lock(trace: &Trace) -> Option<String> {
     let found = finding(trace, |it| {
         it.claim == Claim::Contention && takes_part(it, "held", "main.(*Catalog).publish")
     })?;
-    let injected = measured(&found, "injected_ns");
+    let injected = found.figure("injected_ns");
     (injected > 0).then(|| {
         format!(
             "{} waits, {} in all, {} of it for injected delays of main.(*Catalog).publish",
-            measured(&found, "waits"),
-            Time(measured(&found, "total_ns")),
+            found.figure("waits"),
+            Time(found.figure("total_ns")),
             Time(injected)
         )
     })
@@ -158,8 +152,8 @@ fn range(trace: &Trace) -> Option<String> {
     })?;
     Some(format!(
         "{} of {} Ranges of main.expire",
-        measured(&found, "ranges_disturbed"),
-        measured(&found, "ranges")
+        found.figure("ranges_disturbed"),
+        found.figure("ranges")
     ))
 }
 
@@ -182,7 +176,7 @@ fn unlocked(trace: &Trace) -> Option<String> {
     Some(format!(
         "{} confidence: main.reload writes {} times, and nothing was seen that keeps others out",
         found.confidence.name(),
-        measured(&found, "writes")
+        found.figure("writes")
     ))
 }
 

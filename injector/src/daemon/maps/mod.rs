@@ -20,10 +20,6 @@ use injector_ebpf::{
     Mode, SendRecord, SendStack,
     go::{Event, Layout},
 };
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike as _,
-};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -137,7 +133,7 @@ pub async fn run(job: Job) -> Result<Ending> {
     // never taken out of the `AsyncFd`.
     let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
     let duration = job.duration;
-    let mut model = job.tui.then(|| Model {
+    let model = job.tui.then(|| Model {
         targets: format!("process {} {}", job.pid, job.program.image().name),
         duration,
         ..Model::default()
@@ -150,7 +146,7 @@ pub async fn run(job: Job) -> Result<Ending> {
         recording.begin(&info, observed.start, observed.programs())?;
     }
     let deadline = duration.map(|duration| observed.start + duration);
-    let mut tui = model.take().map(Tui::start).transpose()?;
+    let mut tui = model.map(Tui::start).transpose()?;
     let ending = events(
         &mut observed,
         recording.as_mut(),
@@ -647,17 +643,13 @@ fn traces(tracer: &MapTracer) -> Vec<Trace> {
 }
 
 fn spent(spending: Spending) -> Spent {
-    let own = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
-        let times = usage.user_time() + usage.system_time();
-        times.num_microseconds() as u64 * 1000
-    });
     Spent {
         budget: spending.budget,
         cost: spending.cost_ns as f64 / spending.elapsed_ns.max(1) as f64,
         cost_ns: spending.cost_ns,
         trap_ns: spending.traps.emulated_ns,
         trap_single_stepped_ns: spending.traps.single_stepped_ns,
-        own_ns: own,
+        own_ns: own_cpu().map_or(0, nanoseconds),
         windows: spending.windows,
         longest_attach_ns: nanoseconds(spending.longest_attach),
         longest_detach_ns: nanoseconds(spending.longest_detach),

@@ -112,3 +112,12 @@ pub struct Finding {
     /// The larger, the worse, among findings of the same confidence.
     pub weight: u64,
 }
+
+impl Finding {
+    /// A number that was measured, by its name; 0 if that was not.
+    pub fn figure(&self, name: &str) -> u64 {
+        let mut figures = self.measured.iter();
+        let found = figures.find(|figure| figure.name == name);
+        found.map_or(0, |figure| figure.value)
+    }
+}

@@ -222,10 +222,7 @@ pub fn of_finding(finding: &Finding) -> Worded {
         finding.about.what,
         maps_finding::called(&finding.about)
     );
-    let measured = |name: &str| {
-        let figure = finding.measured.iter().find(|it| it.name == name);
-        figure.map_or(0, |it| it.value)
-    };
+    let measured = |name| finding.figure(name);
     let title = match finding.claim {
         Claim::Contention => format!(
             "Goroutines waited {} times for {about}, for {} in all",
