@@ -1,162 +1,146 @@
-//! `cargo xtask screenshots`: the pictures in docs/img, made from a recording of a
-//! real run.
+//! `cargo xtask screenshots`: the pictures in docs/img, all of one run of the
+//! demonstration.
+
+mod camera;
+mod terminal;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Output},
+    process::{Command, ExitCode, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{build, cache, cargo, setup, step::last_lines};
+use crate::{build, cache, cargo, go, privilege, setup, step::last_lines};
+use camera::Camera;
 
-/// Width of a picture, in pixels.
-const WIDTH: u32 = 1000;
-/// Height of a picture at most: more is cut off.
-const HIGHEST: u32 = 1300;
-/// What a picture may have, in bytes: a repository keeps it for ever.
-const LARGEST: u64 = 300_000;
+/// The terminal that the run is shown in.
+const ROWS: u16 = 26;
+const COLUMNS: u16 = 96;
 
 /// What `screenshots` can be told.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The recording, made with `injector --record FILE`
-    recording: PathBuf,
+    /// How long the run takes that is shown; the longer, the larger the pictures
+    #[arg(long, value_name = "TIME", default_value = "6s")]
+    duration: String,
     /// Where the pictures go [default: docs/img]
     #[arg(long, value_name = "DIRECTORY")]
     to: Option<PathBuf>,
 }
 
-/// A picture.
+/// A picture of the report.
 struct Picture {
     name: &'static str,
-    /// The part of the page, by its id in the page.
+    /// The part of the page, as a CSS selector: the first that fits.
     part: &'static str,
     dark: bool,
 }
 
-const PICTURES: [Picture; 5] = [
+/// The worst moments, which have a picture of their own.
+const MOMENTS: &str = ".moments";
+
+const PICTURES: [Picture; 4] = [
     Picture {
         name: "report-words",
-        part: "words",
+        part: "#words",
         dark: false,
     },
     Picture {
         name: "report-sends",
-        part: "sends",
+        part: "#sends",
         dark: false,
     },
     Picture {
         name: "report-locks",
-        part: "locks",
+        part: "#locks",
         dark: false,
     },
     Picture {
-        name: "report-locks-dark",
-        part: "locks",
+        name: "report-moment-dark",
+        part: ".moment",
         dark: true,
-    },
-    Picture {
-        name: "report-fatal",
-        part: "fatal",
-        dark: false,
     },
 ];
 
-/// Makes a page of the recording, and a picture of each part that it has.
+/// Runs the demonstration in a terminal, and takes pictures of that and of each part
+/// of its report.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    privilege::require_root("the demo loads BPF programs and")?;
     setup::ensure()?;
     let browser = setup::ensure_browser()?;
-    let injector = build::injector(false)?;
-    let scratch = cache::directory("screenshots")?;
-    let page = scratch.join("report.html");
-    let made = Command::new(&injector)
-        .arg("report")
-        .arg(&arguments.recording)
-        .arg("--html")
-        .arg(&page)
-        .output()
-        .with_context(|| format!("cannot run {}", injector.display()))?;
-    succeeded("making the report", &made)?;
-    let page = fs::read_to_string(&page).context("cannot read the report")?;
+    let injector = build::injector(true)?;
+    let program = go::demo()?.context(
+        "there is no Go toolchain: `cargo xtask test --ring go` fetches some, or install Go 1.19 \
+         or later",
+    )?;
+    // The report names it, and nobody's home is to be in a picture.
+    let shop = Path::new("/run/shop");
+    fs::copy(&program, shop).with_context(|| format!("cannot write {}", shop.display()))?;
     let default = cargo::workspace_root().join("docs/img");
-    let directory = arguments.to.as_ref().unwrap_or(&default);
-    fs::create_dir_all(directory)
-        .with_context(|| format!("cannot create {}", directory.display()))?;
-    for picture in &PICTURES {
-        picture.take(&browser, &page, &scratch, directory)?;
+    let camera = Camera {
+        browser,
+        scratch: cache::directory("screenshots")?,
+        to: arguments.to.clone().unwrap_or(default),
+    };
+    fs::create_dir_all(&camera.to)
+        .with_context(|| format!("cannot create {}", camera.to.display()))?;
+
+    let written = demonstrate(&injector, shop, &arguments.duration, &camera.scratch)?;
+    fs::remove_file(shop).with_context(|| format!("cannot remove {}", shop.display()))?;
+    let screen = terminal::page(&written, ROWS, COLUMNS).context("it has shown no screen")?;
+    camera.take("tui", &screen, false)?;
+
+    let said = String::from_utf8_lossy(&written);
+    let report = said
+        .rsplit_once("As a page for your browser: ")
+        .and_then(|(_, rest)| rest.lines().next())
+        .with_context(|| format!("the demo names no report:\n{}", last_lines(&said, 8)))?;
+    let page = fs::read_to_string(report).with_context(|| format!("cannot read {report}"))?;
+    for Picture { name, part, dark } in PICTURES {
+        // The rest of the page is taken away.
+        let style = "<style>header, footer { display: none !important } h2, h3, h4 { margin-top: \
+                     16px !important } body { padding-bottom: 16px !important }</style></head>";
+        let script = format!(
+            "<script>{{ const part = document.querySelector('{part}'); \
+             document.querySelector('main').replaceChildren(...part ? [part] : []); \
+             part?.querySelectorAll('{MOMENTS}').forEach((it) => it.remove()) }}</script></body>"
+        );
+        let page = page
+            .replacen("</head>", style, 1)
+            .replacen("</body>", &script, 1);
+        camera.take(name, &page, dark)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-impl Picture {
-    fn take(&self, browser: &Path, page: &str, scratch: &Path, directory: &Path) -> Result<()> {
-        // The rest of the page is hidden, and the page says how high this part is.
-        let part = self.part;
-        let style = format!(
-            "<style>main > section:not(#{part}), header, footer {{ display: none !important }} \
-             h2 {{ margin-top: 16px !important }} body {{ padding-bottom: 16px !important }}</style></head>"
-        );
-        let script = format!(
-            "<script>document.body.dataset.height = document.getElementById('{part}') ? \
-             Math.ceil(document.body.getBoundingClientRect().height) : 0</script></body>"
-        );
-        let page = page
-            .replacen("</head>", &style, 1)
-            .replacen("</body>", &script, 1);
-        let file = scratch.join(format!("{}.html", self.name));
-        fs::write(&file, page).with_context(|| format!("cannot write {}", file.display()))?;
-
-        let looked = self.browse(browser, &file, HIGHEST, "--dump-dom".to_owned())?;
-        let dom = String::from_utf8_lossy(&looked.stdout);
-        let height = dom.split_once("data-height=\"").and_then(|(_, rest)| {
-            let number = rest.split('"').next()?;
-            number.parse::<u32>().ok()
-        });
-        let height = height.context("the browser does not say how high the page is")?;
-        if height == 0 {
-            println!("{}: left out, this run has no such part", self.name);
-            return Ok(());
-        }
-        let to = directory.join(format!("{}.png", self.name));
-        let shot = format!("--screenshot={}", to.display());
-        self.browse(browser, &file, height.min(HIGHEST), shot)?;
-        let size = fs::metadata(&to)
-            .with_context(|| format!("the browser has made no {}", to.display()))?
-            .len();
-        ensure!(
-            size <= LARGEST,
-            "{} has {size} bytes, more than {LARGEST}: a shorter run has fewer cells to draw",
-            to.display()
-        );
-        println!(
-            "{}: {WIDTH}x{}, {size} bytes",
-            to.display(),
-            height.min(HIGHEST)
-        );
-        Ok(())
-    }
-
-    fn browse(&self, browser: &Path, file: &Path, height: u32, what: String) -> Result<Output> {
-        let scheme = u8::from(!self.dark);
-        let output = Command::new(browser)
-            // The browser's sandbox does not run as root.
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--hide-scrollbars",
-            ])
-            .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
-            .arg(format!("--window-size={WIDTH},{height}"))
-            .arg(what)
-            .arg(format!("file://{}", file.display()))
-            .output()
-            .with_context(|| format!("cannot run {}", browser.display()))?;
-        succeeded("looking at the report", &output)?;
-        Ok(output)
-    }
+/// All that the demonstration writes to a terminal of its own.
+fn demonstrate(injector: &Path, program: &Path, duration: &str, scratch: &Path) -> Result<Vec<u8>> {
+    let log = scratch.join("terminal");
+    let mut script = Command::new("script")
+        .args(["--quiet", "--return", "--command"])
+        .arg(format!(
+            "stty rows {ROWS} cols {COLUMNS}; exec '{}' demo --program '{}' --duration {duration} --tui",
+            injector.display(),
+            program.display()
+        ))
+        .arg(&log)
+        .env("TERM", "xterm-256color")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("cannot run script")?;
+    // An end of it would be typed into the terminal.
+    let _keyboard = script.stdin.take();
+    let status = script.wait().context("waiting for the demo")?;
+    let written = fs::read(&log).with_context(|| format!("cannot read {}", log.display()))?;
+    ensure!(
+        status.success(),
+        "the demo ended with {status}:\n{}",
+        last_lines(&String::from_utf8_lossy(&written), 12)
+    );
+    Ok(written)
 }
 
 fn succeeded(what: &str, output: &Output) -> Result<()> {

@@ -311,6 +311,9 @@ pub struct Demo {
     /// How to write it.
     #[arg(long, value_enum, default_value_t)]
     pub output: Format,
+    /// Watch it in the terminal UI.
+    #[arg(long, conflicts_with = "output")]
+    pub tui: bool,
     /// The Go program that `cargo xtask demo` builds: its maps are traced, too, and
     /// what is known of it has to be found.
     #[arg(long, value_name = "PATH", hide = true, conflicts_with_all = ["hook", "output"])]

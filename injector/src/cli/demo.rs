@@ -81,7 +81,7 @@ pub fn run(flags: &Demo) -> Result<u8> {
         max_targets: 16,
         lease: Duration::from_secs(3),
         control: None,
-        tui: false,
+        tui: flags.tui,
         record: None,
         maps: None,
         format: flags.output,

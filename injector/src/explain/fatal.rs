@@ -568,7 +568,11 @@ mod tests {
 
     /// A record of an error in a read that no probe was there for.
     fn unseen() -> FatalRecord {
-        let mut record = record(READ, Assign);
+        unseen_of(READ)
+    }
+
+    fn unseen_of(message: &str) -> FatalRecord {
+        let mut record = record(message, Assign);
         record.flags = 0;
         for (index, map) in record.maps.iter_mut().enumerate() {
             map.address = MAP + index as u64 * 0x100;
@@ -582,13 +586,11 @@ mod tests {
         let mut record = unseen();
         write(&mut record.maps[1], 0, op(8, Assign, 900));
         write(&mut record.maps[2], 0, op(9, Assign, 90_000));
-        // Only the latest write speaks for the first.
+        // That one was written last speaks for none of them.
         let fatal = explain(&record);
-        assert_eq!(
-            (other(&fatal).party.goroutine, fatal.map),
-            (8, Some(MAP + 0x100))
-        );
-        assert_eq!(other(&fatal).confidence, Confidence::Low);
+        let why = fatal.other.unwrap().unwrap_err();
+        assert!(why.contains("nothing but the time"), "{why}");
+        assert_eq!(fatal.map, None);
 
         record.maps[2].header[34] = 1;
         let fatal = explain(&record);
@@ -611,6 +613,16 @@ mod tests {
         let fatal = explain(&record);
         assert_eq!(other(&fatal).party.goroutine, 9);
         assert_eq!(other(&fatal).confidence, Confidence::Medium);
+    }
+
+    #[test]
+    fn a_map_is_iterated_from_a_stack_that_has_it() {
+        let mut record = unseen_of(ITERATION);
+        write(&mut record.maps[1], 0, op(8, Assign, 900));
+        record.maps[1].header[34] = 1;
+        assert!(explain(&record).other.unwrap().is_err());
+        record.stack[64..72].copy_from_slice(&(MAP + 0x100).to_le_bytes());
+        assert_eq!(other(&explain(&record)).party.goroutine, 8);
     }
 
     #[test]
@@ -647,7 +659,7 @@ mod tests {
         write(&mut record.maps[0], 0, op(9, Assign, 1_000));
         let fatal = explain(&record);
         assert_eq!(fatal.victim.unwrap().age_ns, None);
-        assert!(other(&fatal).doubts[0].contains("was not seen"));
+        assert!(fatal.other.unwrap().unwrap_err().contains("was not seen"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 use crate::cargo;
 
 /// The measurement, among the tests of injector.
-const TEST: &str = "recording::speed::speed";
+pub const TEST: &str = "recording::speed::speed";
 /// Events a second that one core is to keep up with.
 const KEEPS_UP: f64 = 200e3;
 /// How long the report of ten minutes may take, in seconds.

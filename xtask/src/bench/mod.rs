@@ -6,7 +6,7 @@ mod accuracy;
 mod attached;
 mod cost;
 mod engines;
-mod explain;
+pub mod explain;
 mod guest;
 mod machine;
 mod maps;

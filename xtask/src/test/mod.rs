@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use crate::{
+    bench::explain,
     cargo,
     go::{self, Programs},
     privilege, setup, vm,
@@ -140,7 +141,7 @@ fn go_programs(programs: &Programs, filter: &[String]) -> Result<Vec<Row>> {
         let mut command = cargo::cargo();
         command
             .args(["test", "--package", "injector", "--bin", "injector", "--"])
-            .arg("--ignored")
+            .args(["--ignored", "--skip", explain::TEST])
             .args(filter);
         programs.hand_to(&mut command);
         let (counts, note) = run_here(&mut command)?;

@@ -59,10 +59,11 @@ pub fn run(flags: &Demo, program: &Path) -> Result<u8> {
     let shop = Shop::start(program)?;
     let record = free_path(shop.child.id());
     let words = format!(
-        "injector --pid {} {FLAGS} --duration {} --record {}",
+        "injector --pid {} {FLAGS} --duration {} --record {}{}",
         shop.child.id(),
         duration::compact(flags.duration),
-        record.display()
+        record.display(),
+        if flags.tui { " --tui" } else { "" }
     );
     eprintln!(
         "injector: demo: a shop in Go, of which four things are known. This runs\n\n    {words}\n"

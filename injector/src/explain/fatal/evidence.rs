@@ -176,6 +176,12 @@ impl<'a> Evidence<'a> {
              shortly before: the probes are too new, were not there at that moment, or the \
              functions are not probed",
         )?;
+        if best.weight == 0 {
+            return Err(
+                "the operation that failed was not seen, and nothing but the time speaks for \
+                 any of the maps that were written just before",
+            );
+        }
         if alone {
             best.because
                 .push("no other map that fits was written by another goroutine just before");
@@ -205,7 +211,13 @@ impl<'a> Evidence<'a> {
         }
         let mut because = vec!["it wrote this map just before"];
         let mut weight = 0;
-        if self.is_on_stack(map.address) {
+        let on_stack = self.is_on_stack(map.address);
+        // The iterator of a loop is on its goroutine's stack, and has its map; a
+        // function that iterates does not tell what keys it is for.
+        if self.accident == Accident::IterationAndWrite && !on_stack {
+            return None;
+        }
+        if on_stack {
             because.push("the map's address is on the stack of the goroutine that found it");
             weight += 5;
         }

@@ -454,12 +454,12 @@
     const bars = table('What is drawn', ['after the start', 'for', 'goroutine', 'what', 'where'], rows.map(([bar, lane]) =>
       [time(bar.start_ns), time(bar.end_ns - bar.start_ns), lane.goroutine, describe[bar.kind](bar), bar.place ? where(bar.place) : '–']), ['', '', '', 'wide', 'wide']);
     const left = one.not_drawn > 0 ? el('p', { class: 'muted small' }, `Not drawn: ${plural(one.not_drawn, 'more goroutine', 'more goroutines')} that waited for the same lock meanwhile.`) : null;
-    return [el('h4', {}, `${index + 1}. ${one.title}`), paragraphs(one.words),
+    return el('div', { class: 'moment' }, el('h4', {}, `${index + 1}. ${one.title}`), paragraphs(one.words),
       picture([], `Time line of goroutines: ${one.title}`, one.words.join(' '), draw, legend([
         ['f-injected', 'injected delay of a send'], ['f-natural', 'the send itself'], ['hold', 'had the lock'],
         [svg('rect', { width: 16, height: 12, class: 'wait', fill: 'none', 'stroke-dasharray': '2 2' }), 'waited (hatched)'],
         [svg('path', { class: 'arrow', d: 'M1 6 H14 M10 2 L14 6 L10 10' }), 'released to']])),
-      left, more('The same as a table', bars)];
+      left, more('The same as a table', bars));
   }
 
   /** Locks in the table that is not folded. */
@@ -497,7 +497,7 @@
       waiting(one),
       lockTable('Locks that were waited for, longest first', report.locks.slice(0, LOCKS), 0),
       report.locks.length > LOCKS && more(plural(report.locks.length - LOCKS, 'more lock', 'more locks'), lockTable('Locks that were waited for less', report.locks.slice(LOCKS), LOCKS)),
-      one.moments.length > 0 && [el('h3', {}, 'The worst moments'), el('p', { class: 'muted small' }, one.chosen_from), one.moments.map((it, number) => moment(one, it, number))],
+      one.moments.length > 0 && el('div', { class: 'moments' }, el('h3', {}, 'The worst moments'), el('p', { class: 'muted small' }, one.chosen_from), one.moments.map((it, number) => moment(one, it, number))),
       report.maps.length > 0 && more('Maps', table('Maps, those with contention and risk first', ['map', 'guarded by', 'reads', 'writes', 'iterations', 'growths', 'goroutines', 'waited', 'risk'],
         report.maps.map((map, row) => [el('span', { class: 'code' }, `${named(map.about)}${map.about.name && map.about.type_name ? ` ${map.about.type_name}` : ''}`),
           map.guard ? `${map.guard.name || map.guard.lock_kind || 'a lock'} (${map.guard.confidence} confidence)` : 'no lock seen',

@@ -28,6 +28,9 @@ const LONG: Duration = Duration::from_secs(40);
 /// In an emulated machine that has other work too; long before the end of a
 /// [`LONG`] hold.
 const SOON: Duration = Duration::from_secs(20);
+/// For how long a target tries to have its accident: two goroutines of an emulated
+/// machine can miss each other for long.
+const TRIES: Duration = Duration::from_mins(3);
 /// How the runtime ends a program (runtime/panic.go, `exit(2)`).
 const EXIT: i32 = 2;
 
@@ -56,7 +59,7 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
 fn start(toolchain: &Toolchain, hold: Duration) -> (Target, Injector) {
     let target = Target::start_with(
         &toolchain.program("collide"),
-        "writes",
+        &format!("writes {}", TRIES.as_secs()),
         &[("GOTRACEBACK", "none")],
     );
     let injector = Injector::start_with(&format!(
@@ -70,9 +73,15 @@ fn start(toolchain: &Toolchain, hold: Duration) -> (Target, Injector) {
 /// Until it is stopped.
 fn await_hold(target: &mut Target) {
     target.go();
+    let mut held = false;
+    eventually(TRIES + SOON, || {
+        held = state(target.pid) == Some('T');
+        held || !target.is_running()
+    });
     assert!(
-        eventually(SOON, || state(target.pid) == Some('T')),
-        "it was never stopped"
+        held,
+        "it was not stopped; it is running: {}",
+        target.is_running()
     );
 }
 
