@@ -46,6 +46,8 @@ pub const MAX_SITES: u32 = 1024;
 pub const MAX_TARGETS: u32 = 16;
 /// Places in the table of maps that somebody is in; a power of two.
 pub const MARKS: u32 = 4096;
+/// Waits for a CPU that are told, in nanoseconds: a shorter one explains nothing.
+pub const LEAST_NO_CPU_NS: u64 = 50_000;
 /// Size of the ring of events.
 pub const EVENTS_BYTES: u32 = 8 << 20;
 /// Userspace is woken when this much waits for it.
@@ -121,6 +123,8 @@ numbered! {
         WatchSet = 31 => "watch_set",
         /// Takes that back.
         WatchClear = 32 => "watch_clear",
+        /// Has its CPU back, which others had although it could run.
+        NoCpu = 33 => "no_cpu",
     }
 }
 
@@ -156,6 +160,8 @@ numbered! {
         EventsDropped = 5 => "events_dropped",
         /// Hits that were only counted because the budget was used up.
         Gated = 6 => "gated",
+        /// Waits for a CPU lost because the table of threads was full.
+        ThreadsFull = 7 => "threads_full",
     }
 }
 
@@ -309,7 +315,7 @@ pub struct EventRecord {
     /// Address of the map's type, 0 when the probe cannot tell.
     pub map_type: u64,
     /// Address of the iterator, 0 for none. Of a watched map: hits that were lost
-    /// before.
+    /// before. Of [`Event::NoCpu`]: for how long, in nanoseconds.
     pub iterator: u64,
     /// Of an operation on a map: another goroutine that was in an operation on
     /// the same map at this very moment, one of the two being a write; 0 for

@@ -31,6 +31,21 @@ pub fn layout(target: u16) -> Option<&'static Layout> {
 }
 
 impl Goroutine {
+    /// Number of the one whose `g` is in the register, or that its thread works for;
+    /// none when something else is in it, as in C code that Go has called.
+    #[inline(always)]
+    pub fn number(register: u64, layout: &Layout) -> Option<u64> {
+        let thread: u64 = user::read(register + u64::from(layout.goroutine_thread))?;
+        let current: u64 = user::read(thread + u64::from(layout.thread_goroutine))?;
+        if current != register {
+            let id: u64 = user::read(register + u64::from(layout.goroutine_id))?;
+            if id != 0 || current == 0 {
+                return None;
+            }
+        }
+        user::read(current + u64::from(layout.goroutine_id)).filter(|id| *id != 0)
+    }
+
     /// The current one.
     #[inline(always)]
     pub fn current(registers: &Registers, layout: &Layout) -> Option<Self> {

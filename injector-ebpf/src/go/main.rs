@@ -25,6 +25,8 @@ mod atomic;
 #[cfg(target_arch = "bpf")]
 mod count;
 #[cfg(target_arch = "bpf")]
+mod cpu;
+#[cfg(target_arch = "bpf")]
 mod exchange;
 #[cfg(target_arch = "bpf")]
 mod fatal;

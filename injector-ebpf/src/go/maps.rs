@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use injector_ebpf::go::{
     EVENTS_BYTES, EventRecord, FatalRecord, Gate, History, Hold, Layout, MARKS as PLACES,
@@ -52,9 +52,33 @@ pub struct Marks {
     pub unused: [u64; 4],
 }
 
+/// A thread that could run and has no CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Waiting {
+    /// Since when, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub since_ns: u64,
+    /// Number of the goroutine that it runs.
+    pub goroutine: u64,
+    /// The thread.
+    pub tid: u32,
+    /// [`injector_ebpf::go::Cookie::target`]
+    pub target: u32,
+}
+
 /// The Go programs that are traced, by [`injector_ebpf::go::Cookie::target`].
 #[map]
 pub static LAYOUTS: Array<Layout> = Array::with_max_entries(MAX_TARGETS, 0);
+
+/// [`injector_ebpf::go::Cookie::target`] of each process that is traced.
+#[map]
+pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(MAX_TARGETS, 0);
+
+/// Threads that could run and have no CPU, by the address of their `task_struct`:
+/// of goroutines only, and each is gone when it has its CPU back, so that there are
+/// no more than goroutines that a program runs at once (`GOMAXPROCS`).
+#[map]
+pub static NO_CPU: HashMap<u64, Waiting> = HashMap::with_max_entries(4096, 0);
 
 /// The last operation of each goroutine. LRU: 32,768 goroutines that use maps
 /// in 6 MB; of more, the idlest are forgotten, and the one that ends the program

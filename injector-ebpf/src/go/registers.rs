@@ -5,6 +5,24 @@ use aya_ebpf::{
     programs::{PerfEventContext, ProbeContext},
 };
 
+/// Where the address of the current `g` is among saved registers.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+pub fn place_of_goroutine(registers: *const pt_regs) -> *const u64 {
+    registers
+        .wrapping_byte_add(core::mem::offset_of!(pt_regs, r14))
+        .cast()
+}
+
+/// Where the address of the current `g` is among saved registers.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+pub fn place_of_goroutine(registers: *const pt_regs) -> *const u64 {
+    registers
+        .wrapping_byte_add(core::mem::offset_of!(pt_regs, regs) + 28 * 8)
+        .cast()
+}
+
 /// What was in the registers when the probe was hit.
 pub struct Registers {
     /// Address of the current `g`.

@@ -97,20 +97,23 @@ fn section<'a>(image: &'a Image, name: &str) -> Option<&'a Section> {
 /// The contents of a section, decompressed on the way.
 fn stream<'a>(image: &'a Image, name: &str) -> Option<Box<dyn Read + 'a>> {
     /// Bytes of `Elf64_Chdr`, and its `ELFCOMPRESS_ZLIB` (elf.h).
-    const CHDR: usize = 24;
+    const CHDR: u64 = 24;
     const ZLIB: u32 = 1;
+    /// The older way: this and the size.
+    const OLDER: &[u8] = b"ZLIB";
+    const OLDER_HEADER: u64 = 12;
     let section = section(image, name)?;
     let bytes = image.contents(section);
     if section.compressed {
         let zlib = u32(bytes, 0) == Some(ZLIB);
-        let bytes = bytes.get(CHDR..).filter(|_| zlib)?;
-        return Some(Box::new(ZlibDecoder::new(bytes)));
+        return zlib
+            .then(|| -> Box<dyn Read> { Box::new(ZlibDecoder::new(image.reader(section, CHDR))) });
     }
-    // The older way: "ZLIB" and the size.
-    match bytes.strip_prefix(b"ZLIB") {
-        Some(rest) => Some(Box::new(ZlibDecoder::new(rest.get(8..)?))),
-        None => Some(Box::new(bytes)),
-    }
+    Some(if bytes.starts_with(OLDER) {
+        Box::new(ZlibDecoder::new(image.reader(section, OLDER_HEADER)))
+    } else {
+        Box::new(image.reader(section, 0))
+    })
 }
 
 /// Reads the next unit with its length in front; false at the end.

@@ -2,7 +2,12 @@
 //! through `/proc/PID/exe`, so it is the one that runs, in whatever mount
 //! namespace and whether or not it has been replaced on disk.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+};
 
 use memmap2::{Advice, Mmap};
 use object::{
@@ -18,6 +23,8 @@ type Header = elf::FileHeader64<LittleEndian>;
 const MAX_SECTIONS: usize = 4096;
 /// More segments than a linker makes.
 const MAX_SEGMENTS: usize = 256;
+/// Bytes of what is read through that are held.
+const BUFFER: usize = 1 << 20;
 
 /// Machines whose Go programs can be traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +73,23 @@ pub struct Section {
     pub size: u64,
     /// `SHF_COMPRESSED`.
     pub compressed: bool,
+}
+
+/// A part of a file.
+struct Part<'a> {
+    file: &'a File,
+    offset: u64,
+    left: u64,
+}
+
+impl Read for Part<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let wanted = self.left.min(into.len() as u64) as usize;
+        let count = self.file.read_at(&mut into[..wanted], self.offset)?;
+        self.offset += count as u64;
+        self.left -= count as u64;
+        Ok(count)
+    }
 }
 
 /// A mapped program file.
@@ -167,6 +191,20 @@ impl Image {
         slice(&self.map, section.offset, section.size).unwrap_or_default()
     }
 
+    /// The same from `skip` bytes on, read with a buffer, so that a large section does
+    /// not become resident.
+    pub fn reader(&self, section: &Section, skip: u64) -> impl Read + '_ {
+        let skip = skip.min(section.size);
+        BufReader::with_capacity(
+            BUFFER,
+            Part {
+                file: &self.file,
+                offset: section.offset.saturating_add(skip),
+                left: section.size - skip,
+            },
+        )
+    }
+
     /// The bytes from an address to the end of its segment.
     pub fn at(&self, address: u64) -> Option<&[u8]> {
         let segment = self.segment(address)?;
@@ -197,7 +235,7 @@ impl Image {
         mut found: impl FnMut(u64) -> bool,
     ) -> io::Result<()> {
         const STEP: usize = 8;
-        let mut buffer = vec![0; 1 << 20];
+        let mut buffer = vec![0; BUFFER];
         let mut done = 0;
         while done < segment.size {
             let size = (segment.size - done).min(buffer.len() as u64) as usize;

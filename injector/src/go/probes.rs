@@ -29,6 +29,7 @@ pub fn group(event: Event) -> &'static str {
         Event::GcStart | Event::GcEnd | Event::WorldStop | Event::WorldStart => "gc",
         Event::WatchSet | Event::WatchClear => "watch",
         Event::GoroutineStart | Event::GoroutineEnd => "goroutine",
+        Event::NoCpu => "cpu",
         Event::SyncMapLoad
         | Event::SyncMapStore
         | Event::SyncMapLoadOrStore

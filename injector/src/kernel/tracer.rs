@@ -4,7 +4,8 @@
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, IterableMap as _, Map, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, IterableMap as _, Map, MapData, PerCpuArray, RingBuf},
+    programs::{RawTracePoint, raw_trace_point::RawTracePointLink},
 };
 use injector_ebpf::go::{Counter, Gate, Hold, Layout, SiteStats, Stats, Watch};
 
@@ -32,6 +33,7 @@ pub struct Tracer {
     fatal: Program,
     nothing: Program,
     layouts: Array<MapData, Layout>,
+    targets: HashMap<MapData, u32, u32>,
     sites: PerCpuArray<MapData, SiteStats>,
     stats: PerCpuArray<MapData, Stats>,
     gate: Array<MapData, Gate>,
@@ -56,6 +58,7 @@ impl Tracer {
             })?,
             nothing: programs.load("go_nothing")?,
             layouts: Array::try_from(take(&mut ebpf, "LAYOUTS")?)?,
+            targets: HashMap::try_from(take(&mut ebpf, "TARGETS")?)?,
             sites: PerCpuArray::try_from(take(&mut ebpf, "SITES")?)?,
             watches: Array::try_from(take(&mut ebpf, "WATCHES")?)?,
             stats: PerCpuArray::try_from(take(&mut ebpf, "STATS")?)?,
@@ -94,7 +97,20 @@ impl Tracer {
     pub fn add_target(&mut self, tracing: &Tracing) -> Result<()> {
         let target = u32::from(tracing.target);
         let set = self.layouts.set(target, tracing.layout, 0);
-        set.context("cannot write the layout to the kernel")
+        set.context("cannot write the layout to the kernel")?;
+        let set = self.targets.insert(tracing.layout.tgid, target, 0);
+        set.context("cannot write the process to the kernel")
+    }
+
+    /// Tells from now on when a goroutine could run and has no CPU. Its price is paid
+    /// by every switch from one thread to another, of any process.
+    pub fn see_waits_for_cpus(&mut self) -> Result<RawTracePointLink> {
+        let program = self.ebpf.program_mut("go_switch");
+        let program = program.context("it has no program go_switch; this is a bug in injector")?;
+        let program: &mut RawTracePoint = program.try_into()?;
+        program.load()?;
+        let link = program.attach("sched_switch")?;
+        Ok(program.take_link(link)?)
     }
 
     /// Puts the probes on fatal errors into a program.

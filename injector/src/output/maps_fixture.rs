@@ -86,7 +86,8 @@ fn parts() -> Parts {
         injected: 900_000_000,
         sending: 100_000_000,
         pausing: 10_000_000,
-        unexplained: 190_000_000,
+        no_cpu: 20_000_000,
+        unexplained: 170_000_000,
         ..Parts::default()
     }
 }

@@ -52,6 +52,7 @@ struct Sends {
     waited_injected_ns: u64,
     waited_sending_ns: u64,
     waited_pausing_ns: u64,
+    waited_no_cpu_ns: u64,
     waited_unexplained_ns: u64,
     waited_chained_ns: u64,
     forgotten: u64,
@@ -89,6 +90,7 @@ struct For {
     injected_ns: u64,
     sending_ns: u64,
     pausing_ns: u64,
+    no_cpu_ns: u64,
     unexplained_ns: u64,
     chained_ns: u64,
 }
@@ -99,6 +101,7 @@ impl From<Parts> for For {
             injected_ns: parts.injected,
             sending_ns: parts.sending,
             pausing_ns: parts.pausing,
+            no_cpu_ns: parts.no_cpu,
             unexplained_ns: parts.unexplained,
             chained_ns: parts.chained,
         }
@@ -113,6 +116,7 @@ impl From<&Blame> for Sends {
             waited_injected_ns: blame.waits.injected,
             waited_sending_ns: blame.waits.sending,
             waited_pausing_ns: blame.waits.pausing,
+            waited_no_cpu_ns: blame.waits.no_cpu,
             waited_unexplained_ns: blame.waits.unexplained,
             waited_chained_ns: blame.waits.chained,
             forgotten: blame.forgotten,
@@ -237,6 +241,13 @@ fn caused(sends: &Sends) -> String {
             text,
             ". In {} of the rest no goroutine could run (garbage collector)",
             Time(sends.waited_pausing_ns)
+        );
+    }
+    if sends.waited_no_cpu_ns > 0 {
+        let _ = write!(
+            text,
+            ". In {} of the rest the holder could run and had no CPU",
+            Time(sends.waited_no_cpu_ns)
         );
     }
     for (what, group) in [
@@ -635,6 +646,7 @@ mod tests {
                 waited_injected_ns: 2_500_000_000,
                 waited_sending_ns: 100_000_000,
                 waited_pausing_ns: 0,
+                waited_no_cpu_ns: 0,
                 waited_unexplained_ns: 400_000_000,
                 waited_chained_ns: 0,
                 forgotten: 0,

@@ -486,7 +486,7 @@ mod tests {
                      sync_map_range sync_map_range_end lock_slow unlock_slow read_unlock_slow \
                      write_lock write_unlock semaphore_acquire semaphore_acquired \
                      semaphore_release gc_start gc_end world_stop world_start goroutine_start \
-                     goroutine_end panic fatal throw watch_set watch_clear";
+                     goroutine_end panic fatal throw watch_set watch_clear no_cpu";
         assert!(names.join(" ").starts_with(known), "{names:?}");
     }
 }

@@ -322,6 +322,9 @@ impl Observed {
     /// Its sends are told from now on, each before the next [`Self::turn`].
     pub fn expect_sends(&mut self) {
         self.traces[usize::from(TARGET)].expect_sends();
+        if let Err(error) = self.tracer.see_waits_for_cpus() {
+            eprintln!("injector: not seen: when goroutines have no CPU ({error:#})");
+        }
     }
 
     /// What is concluded of it.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Result;
+use aya::programs::raw_trace_point::RawTracePointLink;
 use injector_ebpf::go::{Counter, Event, EventRecord, FatalRecord, SiteStats};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -131,6 +132,7 @@ pub struct MapTracer {
     poll: Interval,
     /// They are never taken away before the end.
     fatal_links: Vec<Link>,
+    switch: Option<RawTracePointLink>,
     units: Vec<Unit>,
     attached: Vec<Attached>,
     /// Links are closed in threads of their own: that waits for the kernel.
@@ -225,6 +227,7 @@ impl MapTracer {
             ordered: Ordered::default(),
             poll,
             fatal_links: Vec::new(),
+            switch: None,
             attached: Vec::new(),
             closing: Vec::new(),
             longest_attach: Duration::ZERO,
@@ -273,6 +276,12 @@ impl MapTracer {
         self.start_ns = clock::monotonic_ns();
         self.looked_ns = self.start_ns;
         self.look()
+    }
+
+    /// Sees from now on when goroutines have no CPU.
+    pub fn see_waits_for_cpus(&mut self) -> Result<()> {
+        self.switch = Some(self.kernel.see_waits_for_cpus()?);
+        Ok(())
     }
 
     /// The processes, in the order of [`EventRecord::target`].
@@ -355,6 +364,7 @@ impl MapTracer {
             self.close(index, now);
         }
         self.fatal_links.clear();
+        self.switch = None;
         self.closed(|_| true);
         self.slices.extend(self.current.drain(..));
         while self.drain(EVENT_BATCH)? > 0 {}

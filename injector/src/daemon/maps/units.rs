@@ -45,7 +45,8 @@ fn place(probe: &Attachment) -> (Key, Rank) {
         | Event::Throw
         // No probes tell these.
         | Event::WatchSet
-        | Event::WatchClear => (Key::Runtime, Rank::Rare),
+        | Event::WatchClear
+        | Event::NoCpu => (Key::Runtime, Rank::Rare),
         Event::LockSlow
         | Event::UnlockSlow
         | Event::ReadUnlockSlow

@@ -55,8 +55,10 @@ pub struct Parts {
     /// No goroutine could run, mostly for the garbage collector, and no send is
     /// to blame for this part.
     pub pausing: u64,
-    /// Nothing that was seen explains it: the holder computed, had no CPU, or
-    /// waited for something else.
+    /// The holder could run and had no CPU, and was in no send.
+    pub no_cpu: u64,
+    /// Nothing that was seen explains it: the holder computed, or waited for
+    /// something else.
     pub unexplained: u64,
     /// Of the first two: the holder was not in it itself, but waited for one
     /// that was.
@@ -70,7 +72,7 @@ pub struct Parts {
 impl Parts {
     /// All of it.
     pub fn whole(&self) -> u64 {
-        self.injected + self.sending + self.pausing + self.unexplained
+        self.injected + self.sending + self.pausing + self.no_cpu + self.unexplained
     }
 
     /// For this time no send is to blame.
@@ -86,6 +88,7 @@ impl Parts {
         self.injected += other.injected;
         self.sending += other.sending;
         self.pausing += other.pausing;
+        self.no_cpu += other.no_cpu;
         self.unexplained += other.unexplained;
         self.chained += other.chained;
         self.undelayed += other.undelayed;
@@ -101,6 +104,8 @@ enum Busy {
     Sending(u64, Kind),
     /// For a lock that this goroutine released.
     Waiting(u64),
+    /// With nothing, for others had its CPU.
+    NoCpu,
 }
 
 /// What became of a send.
@@ -212,6 +217,13 @@ impl Blame {
         }
     }
 
+    /// A goroutine could run in this time, and had no CPU.
+    pub fn no_cpu(&mut self, goroutine: u64, span: Span) {
+        if !span.is_empty() {
+            self.keep(goroutine, span, Busy::NoCpu);
+        }
+    }
+
     /// A goroutine has waited for a lock, which was released at these times by
     /// these goroutines, in order: until then, each had it. Everything that they
     /// did until then must have been told. The sends that it was for go to `causes`.
@@ -305,6 +317,7 @@ impl Blame {
                     parts.add(&inner);
                 }
                 Busy::Waiting(_) => parts.add_other(busy_span, pauses),
+                Busy::NoCpu => parts.no_cpu += length,
             }
         }
         let rest = Span {
@@ -433,6 +446,24 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_without_a_cpu_is_nobodys_fault() {
+        let mut blame = Blame::default();
+        blame.send(&sent(7, 1000, 500, 0));
+        // In the send, so that it does not matter; then behind it.
+        for (start, end) in [(1300, 1400), (1600, 1650)] {
+            blame.no_cpu(7, Span { start, end });
+        }
+        let parts = wait(&mut blame, 8, 7, 1200, 1700);
+        let expected = Parts {
+            injected: 300,
+            no_cpu: 50,
+            unexplained: 150,
+            ..Parts::default()
+        };
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
     fn delayed_sends_are_compared_with_others() {
         let mut blame = Blame::default();
         blame.send(&sent(7, 1000, 500, 100));
@@ -535,14 +566,20 @@ mod tests {
     enum Step {
         Send(SendRecord),
         Wait(u64, Span, Vec<(u64, u64)>),
+        NoCpu(u64, Span),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let time = 0..10_000u64;
         let send = (1..6u64, time.clone(), 0..500u64, 0..500u64);
         let releases = prop::collection::vec((0..12_000u64, 0..6u64), 0..4);
+        let no_cpu = (1..6u64, time.clone(), 0..500u64);
         let wait = (1..6u64, time, 0..2_000u64, releases);
         prop_oneof![
+            no_cpu.prop_map(|(goroutine, start, length)| {
+                let end = start + length;
+                Step::NoCpu(goroutine, Span { start, end })
+            }),
             send.prop_map(|(goroutine, start, delay, natural)| {
                 Step::Send(sent(goroutine, start, delay, natural))
             }),
@@ -570,6 +607,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Send(record) => blame.send(&record),
+                    Step::NoCpu(goroutine, span) => blame.no_cpu(goroutine, span),
                     Step::Wait(waiter, span, releases) => {
                         let mut causes = Vec::new();
                         let releases = releases.into_iter();

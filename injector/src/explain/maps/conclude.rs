@@ -403,6 +403,7 @@ impl Trace {
                 figure("injected_ns", lock.blame.injected),
                 figure("sending_ns", lock.blame.sending),
                 figure("pausing_ns", lock.blame.pausing),
+                figure("no_cpu_ns", lock.blame.no_cpu),
                 figure("unexplained_ns", lock.blame.unexplained),
                 figure("chained_ns", lock.blame.chained),
             ]);
@@ -497,6 +498,9 @@ fn contention_remedy(lock: &Lock, maps: &[&Map]) -> &'static str {
     let blame = &lock.blame;
     if blame.injected + blame.sending > blame.unexplained {
         return "do not send under the lock: take what is to be sent, unlock, then send";
+    }
+    if blame.no_cpu > blame.whole() / 2 {
+        return "give the program more CPU (a quota, its neighbours), or do less under the lock";
     }
     if lock.sync_map.is_some() {
         "a sync.Map that is written much: shards of maps with a lock each wait less"

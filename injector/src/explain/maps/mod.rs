@@ -191,6 +191,7 @@ impl Trace {
             Some(kind @ (Event::GcStart | Event::GcEnd | Event::WorldStop | Event::WorldStart)) => {
                 return self.collector(kind, time_ns);
             }
+            Some(Event::NoCpu) => return self.no_cpu(id, time_ns, event.iterator),
             // What leads to a fatal error is told apart; where a goroutine is
             // from is asked for when that matters.
             Some(
@@ -280,6 +281,13 @@ impl Trace {
         };
         let held = locks.release(id, who, event, how, (stack_id, stack.site), spans);
         self.enclosed(held, how);
+    }
+
+    fn no_cpu(&mut self, goroutine: u64, end: u64, length: u64) {
+        if let Some(blame) = &mut self.locks.blame {
+            let start = end.saturating_sub(length);
+            blame.no_cpu(goroutine, blame::Span { start, end });
+        }
     }
 
     fn collector(&mut self, kind: Event, time_ns: u64) {

@@ -35,9 +35,9 @@ const BARS: usize = 40;
 
 /// How long goroutines waited for locks in some time, in nanoseconds, by what it
 /// was for: the holder was in an injected delay, or in a send, no goroutine could run,
-/// or none of these.
+/// the holder had no CPU, or none of these.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Waiting([u64; 4]);
+pub struct Waiting([u64; 5]);
 
 impl Sum for Waiting {
     fn add(&mut self, other: &Self) {
@@ -182,6 +182,7 @@ impl Moments {
             wait.parts.injected,
             wait.parts.sending,
             wait.parts.pausing,
+            wait.parts.no_cpu,
             wait.parts.unexplained,
         ];
         let from = wait.start_ns.saturating_sub(start_ns);
@@ -511,6 +512,7 @@ impl<'a> View<'a> {
             (wait.parts.injected, "for injected delays"),
             (wait.parts.sending, "for sends themselves"),
             (wait.parts.pausing, "while no goroutine could run"),
+            (wait.parts.no_cpu, "while it had no CPU"),
             (wait.parts.unexplained, "that no send explains"),
         ];
         let parts = parts.iter().filter(|(ns, _)| *ns > 0);

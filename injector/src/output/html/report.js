@@ -352,7 +352,7 @@
     if (about.first_use) return `${about.type_name || ''} of ${where(about.first_use)}`.trim();
     return `${about.type_name || ''} at ${about.address}`.trim();
   }
-  const CAUSES = [['f-injected', 'injected delay'], ['f-sending', 'the send itself'], ['f-pausing', 'no goroutine could run'], ['f-unexplained', 'not explained by these']];
+  const CAUSES = [['f-injected', 'injected delay'], ['f-sending', 'the send itself'], ['f-pausing', 'no goroutine could run'], ['f-no-cpu', 'the holder had no CPU'], ['f-unexplained', 'not explained by these']];
   function waiting(program) {
     if (!program.waiting) return null;
     const { column_ns, columns } = program.waiting;
@@ -472,7 +472,7 @@
     const cause = (lock) => {
       const of = blame.get(lock.about.address);
       if (!of || of.injected_ns === undefined) return '–';
-      const whole = of.injected_ns + of.sending_ns + of.pausing_ns + of.unexplained_ns;
+      const whole = of.injected_ns + of.sending_ns + of.pausing_ns + (of.no_cpu_ns ?? 0) + of.unexplained_ns;
       return [`${percent(of.injected_ns, whole)} delayed`, `${percent(of.sending_ns, whole)} sending`].map((line) => el('div', {}, line));
     };
     const who = (parties) => parties.length ? where(parties[0].place) + (parties.length > 1 ? `, +${parties.length - 1}` : '') : 'not seen';
@@ -492,6 +492,7 @@
         tile('in injected delays', cell('sends/waited_injected_ns', time), `${percent(sends_.waited_injected_ns, sends_.waited_ns)} of it`),
         tile('in sends themselves', cell('sends/waited_sending_ns', time), `${percent(sends_.waited_sending_ns, sends_.waited_ns)} of it`),
         sends_.waited_pausing_ns > 0 && tile('while no goroutine could run', cell('sends/waited_pausing_ns', time), `${percent(sends_.waited_pausing_ns, sends_.waited_ns)} of it`),
+        sends_.waited_no_cpu_ns > 0 && tile('while the holder had no CPU', cell('sends/waited_no_cpu_ns', time), `${percent(sends_.waited_no_cpu_ns, sends_.waited_ns)} of it`),
         tile('not explained', cell('sends/waited_unexplained_ns', time), `${percent(sends_.waited_unexplained_ns, sends_.waited_ns)} of it`),
         tile('delay injected', cell('sends/injected_ns', time), sends_.injected_ns ? `1 s of it became ${three(sends_.waited_injected_ns / sends_.injected_ns)} s of waiting` : null)),
       waiting(one),

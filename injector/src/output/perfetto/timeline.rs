@@ -342,6 +342,7 @@ fn draw_wait(drawing: &mut Drawing, pid: u32, wait: &Wait, names: &Names<'_>, ar
         ("injected_ns", parts.injected.into()),
         ("sending_ns", parts.sending.into()),
         ("pausing_ns", parts.pausing.into()),
+        ("no_cpu_ns", parts.no_cpu.into()),
         ("unexplained_ns", parts.unexplained.into()),
         ("chained_ns", parts.chained.into()),
         ("over", wait.over.into()),

@@ -4,12 +4,16 @@
 use std::process::Command;
 
 use libtest_mimic::Trial;
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 use serde_json::Value;
 
-use super::each_toolchain;
+use super::{each_toolchain, needs};
 use crate::harness::{
     Host, Injector, Target,
-    go::Toolchain,
+    go::{self, Toolchain},
     programs::{self, Scratch},
 };
 
@@ -18,7 +22,7 @@ use crate::harness::{
 const ALIKE: std::ops::RangeInclusive<f64> = 0.7..=1.3;
 
 pub fn trials(host: &'static Host) -> Vec<Trial> {
-    each_toolchain(
+    let mut trials = each_toolchain(
         host,
         "maps_share",
         [
@@ -31,9 +35,19 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
             ("maps_sees_writes_in_a_foreign_iteration", foreign),
             ("maps_sees_collections", collections),
             ("maps_blames_the_delayed_send", blamed),
+            ("maps_sees_who_has_no_cpu", crowded),
             ("maps_recording_says_the_same", recorded),
         ],
-    )
+    );
+    // But for what the scheduler tells, and how.
+    if let (true, Some(toolchain)) = (host.is_slow, go::chosen().pop()) {
+        trials.push(needs(
+            "maps_sees_who_has_no_cpu",
+            host.has_uprobe_multi(),
+            move || crowded(&toolchain),
+        ));
+    }
+    trials
 }
 
 /// Runs a mode of the target with everything traced: the conclusions, fatal
@@ -283,6 +297,7 @@ fn blamed(toolchain: &Toolchain) {
     let parts = injected
         + number(sends, "waited_sending_ns")
         + number(sends, "waited_pausing_ns")
+        + number(sends, "waited_no_cpu_ns")
         + number(sends, "waited_unexplained_ns");
     assert_eq!(parts, waited, "{sends}");
     // Nobody waited for the goroutine that sends without a lock, and three waited
@@ -301,6 +316,64 @@ fn blamed(toolchain: &Toolchain) {
         .filter_map(|send| send.goroutine)
         .collect();
     assert_eq!(goroutines.len(), 2, "{goroutines:?}");
+}
+
+/// A holder that shares its CPU, and one that sleeps.
+fn crowded(toolchain: &Toolchain) {
+    let waits = |mode: &str, cpu: Option<usize>| {
+        let all = sched_getaffinity(Pid::from_raw(0)).expect("the CPUs of this thread");
+        if let Some(cpu) = cpu {
+            let mut one = CpuSet::new();
+            one.set(cpu).expect("a CPU");
+            sched_setaffinity(Pid::from_raw(0), &one).expect("one CPU");
+        }
+        // It may use the CPUs that this thread may.
+        let mut target = Target::start(&toolchain.program("share"), mode);
+        sched_setaffinity(Pid::from_raw(0), &all).expect("all CPUs");
+        let injector = Injector::start(&format!(
+            "--pid {} --shadow --delay 1ms --maps --budget none",
+            target.pid
+        ));
+        target.go();
+        let truth: Value = serde_json::from_str(&target.line()).expect("what the target counted");
+        let ended = injector.finish();
+        ended.expect_code(0);
+        let [report] = &ended.conclusions[..] else {
+            panic!("not one report: {:?}", ended.conclusions);
+        };
+        (report.clone(), truth)
+    };
+    let first = sched_getaffinity(Pid::from_raw(0)).expect("the CPUs of this thread");
+    let first = (0..CpuSet::count()).find(|cpu| first.is_set(*cpu).is_ok_and(|it| it));
+    let (report, truth) = waits("crowded 3", first);
+    let sends = &report["sends"];
+    let [held, no_cpu, waited] = ["held_ns", "no_cpu_ns", "waited_ns"].map(|it| number(&truth, it));
+    assert!(no_cpu > held / 5, "it was not crowded: {truth}");
+    // Of the waits, at most all of the time that the holder had none, and at least
+    // what it cannot have computed in.
+    let seen = number(sends, "waited_no_cpu_ns") as f64;
+    assert!(seen <= 1.1 * no_cpu as f64, "{sends}, {truth}");
+    let computed = held - no_cpu;
+    assert!(
+        seen >= 0.9 * waited.saturating_sub(computed) as f64,
+        "{sends}, {truth}"
+    );
+    let [finding] = findings(&report, "contention")[..] else {
+        panic!("not one contended lock: {report}");
+    };
+    assert_eq!(
+        measured(finding, "no_cpu_ns"),
+        number(sends, "waited_no_cpu_ns"),
+        "{finding}"
+    );
+
+    let (report, _) = waits("slow 2", None);
+    let sends = &report["sends"];
+    let (no_cpu, waited) = (
+        number(sends, "waited_no_cpu_ns"),
+        number(sends, "waited_ns"),
+    );
+    assert!(no_cpu < waited / 10, "{sends}");
 }
 
 /// What is concluded of a recording is what the run concluded.

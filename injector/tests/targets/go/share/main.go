@@ -17,6 +17,9 @@
 //	foreign   a goroutine that lets another write in the midst of its iteration,
 //	          one after the other, so that nothing happens
 //	gc        a map with a Mutex, and garbage collections
+//	crowded   a cache with an RWMutex, whose writer computes while it holds it and
+//	          has to share its CPU with another goroutine: all threads must have
+//	          been given the same one CPU
 //	sender    a cache with an RWMutex, whose writer sends while it holds it, and a
 //	          goroutine that sends without any lock
 package main
@@ -32,7 +35,9 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+	"unsafe"
 )
 
 const keys = 64
@@ -359,7 +364,58 @@ func gc(group *group) map[string]int64 {
 
 var modes = map[string]func(*group) map[string]int64{
 	"slow": slow, "mutex": mutex, "shards": shards, "syncmap": syncmap, "handover": handover,
-	"unlocked": unlocked, "own": own, "foreign": foreign, "gc": gc, "sender": sender,
+	"unlocked": unlocked, "own": own, "foreign": foreign, "gc": gc, "crowded": crowded, "sender": sender,
+}
+
+// cpuTime is that of the current thread. The scheduler of Go does not hear of it,
+// so that it cannot take a hold that lasts for a slow system call.
+func cpuTime() int64 {
+	const threadClock = 3 // CLOCK_THREAD_CPUTIME_ID, include/uapi/linux/time.h
+	var now syscall.Timespec
+	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, threadClock, uintptr(unsafe.Pointer(&now)), 0)
+	return now.Nano()
+}
+
+//go:noinline
+func (c *cache) compute(index int) (held, had int64) {
+	c.mu.Lock()
+	start, cpu := time.Now(), cpuTime()
+	for had = 0; had < int64(4*time.Millisecond); had = cpuTime() - cpu {
+		for spin := 0; spin < 1000; spin++ {
+			c.items[names[index%keys]] ^= spin
+		}
+	}
+	held = int64(time.Since(start))
+	c.mu.Unlock()
+	return held, had
+}
+
+func crowded(group *group) map[string]int64 {
+	// The writer, the one that has its CPU, the reader, and the rest.
+	runtime.GOMAXPROCS(4)
+	c := &cache{items: map[string]int{}}
+	var held, had int64
+	group.start(func() {
+		runtime.LockOSThread()
+		for index := 0; running(); index++ {
+			one, cpu := c.compute(index)
+			held += one
+			had += cpu
+			time.Sleep(2 * time.Millisecond)
+		}
+	})
+	group.start(func() {
+		for running() {
+		}
+	})
+	group.start(func() {
+		for index := 0; running(); index++ {
+			c.get(index)
+			time.Sleep(500 * time.Microsecond)
+		}
+	})
+	group.wait()
+	return map[string]int64{"held_ns": held, "no_cpu_ns": held - had}
 }
 
 // dial connects to a reader that throws everything away.
