@@ -155,10 +155,13 @@ pub fn throughput(bench: &Bench) -> Result<Section> {
         let complete = runs.iter().all(|run| run.complete);
         if !complete {
             // Some were not delayed, so nothing of this is for a delay.
-            let mut row = ["-"; 9].map(str::to_owned);
-            row[0] = format!("{threads}, {}", way.name());
-            row[1] = "not all delayed".to_owned();
-            section.row(row);
+            let way = format!("{threads}, {}", way.name());
+            let cell = |column| match column {
+                0 => way.clone(),
+                1 => "not all delayed".to_owned(),
+                _ => "-".to_owned(),
+            };
+            section.row::<9>(std::array::from_fn(cell));
             continue;
         }
         section.row([
