@@ -284,6 +284,30 @@ proptest! {
         prop_assert_eq!(format!("{sent:?}"), format!("{:?}", sends.total));
     }
 
+    /// Whatever they are, also with the same numbers of goroutines.
+    #[test]
+    fn sends_of_other_processes_are_not_to_blame(
+        steps in prop::collection::vec(step(), 0..400),
+    ) {
+        let scratch = Scratch::new();
+        let mut live = Live::begin(&scratch);
+        for step in steps {
+            match step {
+                Step::Send(record) => {
+                    let record = SendRecord { tgid: PID + 1, ..record };
+                    live.recorder.add(Content::Send((&record).into()));
+                }
+                step => live.step(step),
+            }
+        }
+        let (trace, _) = live.end();
+        let again = replayed(&scratch.read());
+        let replayed = &again.programs[0].trace;
+        prop_assert_eq!(report(replayed), report(&trace));
+        let waits = replayed.blame().expect("sends").waits;
+        prop_assert_eq!((waits.injected, waits.sending), (0, 0));
+    }
+
     /// What is cut off does no harm to what comes before.
     #[test]
     fn a_cut_recording_says_what_it_can(

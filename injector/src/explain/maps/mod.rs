@@ -3,10 +3,11 @@
 //!
 //! A [`Trace`] is of one program. It is fed events in the order of time, told
 //! when which kinds of events were seen, and told what addresses stand for; it
-//! reads nothing itself. It takes at most some 40 MiB, whatever it is fed: each
-//! of its tables says how much it keeps. What has to make room is summed up
-//! where that makes sense, and counted in any case ([`Limits`]). An event of
-//! known goroutines, maps, locks and stacks allocates nothing.
+//! reads nothing itself. It takes at most some 50 MiB, whatever it is fed (and what
+//! [`Blame`] keeps where sends are told): each of its tables says how much it keeps.
+//! What has to make room is summed up where that makes sense, and counted in any
+//! case ([`Limits`]). An event of known goroutines, maps, locks and stacks allocates
+//! nothing.
 
 mod ask;
 mod blame;
