@@ -24,7 +24,7 @@ use crate::harness::{Host, Injector, eventually, programs::Scratch};
 
 /// Connections that ask without a pause.
 const CLIENTS: usize = 4;
-/// How long one load lasts.
+/// How long one load lasts, unless `INJECTOR_E2E_LOAD` says how many seconds.
 const LOAD: Duration = Duration::from_secs(2);
 /// Loads without and with the tracer, in turn.
 const ROUNDS: usize = 3;
@@ -178,6 +178,9 @@ fn trial(server: &'static Server, program: &PathBuf) {
 
 /// Answers in a second, all of them good.
 fn load(server: &'static Server, port: u16) -> f64 {
+    let length = env::var("INJECTOR_E2E_LOAD").ok();
+    let length = length.and_then(|seconds| seconds.parse().ok());
+    let length = length.map_or(LOAD, Duration::from_secs);
     let (stop, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     let start = Instant::now();
     thread::scope(|scope| {
@@ -193,7 +196,7 @@ fn load(server: &'static Server, port: u16) -> f64 {
                 }
             });
         }
-        thread::sleep(LOAD);
+        thread::sleep(length);
         stop.store(true, Ordering::Relaxed);
     });
     answers.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
