@@ -10,6 +10,7 @@ mod fuse;
 pub mod holder;
 mod mount;
 pub mod parent;
+mod pulse;
 mod queue;
 pub mod server;
 mod wake;

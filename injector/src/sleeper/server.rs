@@ -31,6 +31,7 @@ use super::{
     fuse::{self, Request},
     holder::FILE_SIZE,
     mount,
+    pulse::Pulse,
     queue::Queue,
     wake,
 };
@@ -80,6 +81,7 @@ fn start(sleeps: u32, control: u32) -> Result<Server> {
     Ok(Server {
         device,
         daemon: daemon()?,
+        pulse: Pulse::of_parent(),
         holder,
         sleeps: map(sleeps, SLEEP_SLOTS as usize * size_of::<Sleep>())?.cast(),
         control: map(control, size_of::<Control>())?.cast(),
@@ -112,6 +114,7 @@ fn daemon() -> Result<UnixStream> {
 struct Server {
     device: File,
     daemon: UnixStream,
+    pulse: Option<Pulse>,
     holder: Holder,
     sleeps: *const Sleep,
     control: *const Control,
@@ -170,6 +173,9 @@ impl Server {
             let now = clock::monotonic_ns();
             if self.is_over(now) {
                 self.release_all()?;
+            }
+            if self.pulse.as_mut().is_some_and(|it| !it.beats(now)) {
+                return Ok(());
             }
             while let Some(unique) = self.queue.pop_due(now) {
                 self.refuse(unique)?;
