@@ -1,8 +1,8 @@
 //! The sleep engine's userspace half: a *server* that keeps sleeping threads'
 //! reads unanswered, and a *holder* that has the memory they read.
 //!
-//! Each death is noticed at once: the server ends when the daemon's socket
-//! closes or the holder's pipe does, the kernel kills the holder with the
+//! Each death is noticed at once: the server ends when the daemon is about to
+//! (`pulse.rs`), its socket closes or the holder's pipe does, the kernel kills the holder with the
 //! server and the server with the daemon, and with the server's descriptor of
 //! /dev/fuse every sleeper is let go.
 
