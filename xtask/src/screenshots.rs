@@ -87,8 +87,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     fs::create_dir_all(&camera.to)
         .with_context(|| format!("cannot create {}", camera.to.display()))?;
 
-    let written = demonstrate(&injector, shop, &arguments.duration, &camera.scratch)?;
+    let written = demonstrate(&injector, shop, &arguments.duration, &camera.scratch);
     fs::remove_file(shop).with_context(|| format!("cannot remove {}", shop.display()))?;
+    let written = written?;
     let screen = terminal::page(&written, ROWS, COLUMNS).context("it has shown no screen")?;
     camera.take("tui", &screen, false)?;
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{each_toolchain, needs};
 use crate::harness::{
-    Host, Injector, Target,
+    Ended, Host, Injector, Target,
     go::{self, Toolchain},
     programs::{self, Scratch},
 };
@@ -64,10 +64,15 @@ fn run(toolchain: &Toolchain, mode: &str) -> (Value, usize, Option<Value>) {
     ended.expect_code(0);
     let (summary, fatals) = ended.maps.split_last().expect("a summary");
     assert_eq!(summary["lost"], Value::Array(Vec::new()), "{summary}");
+    (only_report(&ended).clone(), fatals.len(), truth)
+}
+
+#[track_caller]
+fn only_report(ended: &Ended) -> &Value {
     let [report] = &ended.conclusions[..] else {
         panic!("not one report: {:?}", ended.conclusions);
     };
-    (report.clone(), fatals.len(), truth)
+    report
 }
 
 /// The same of a mode that has no accident.
@@ -284,9 +289,7 @@ fn blamed(toolchain: &Toolchain) {
     ended.expect_code(0);
     let delivered = ended.delivered().count() as u64;
     assert!(delivered >= 20, "{delivered} delays");
-    let [report] = &ended.conclusions[..] else {
-        panic!("not one report: {:?}", ended.conclusions);
-    };
+    let report = only_report(&ended);
     let sends = &report["sends"];
     let (waited, injected) = (
         number(sends, "waited_ns"),
@@ -338,10 +341,7 @@ fn crowded(toolchain: &Toolchain) {
         let truth: Value = serde_json::from_str(&target.line()).expect("what the target counted");
         let ended = injector.finish();
         ended.expect_code(0);
-        let [report] = &ended.conclusions[..] else {
-            panic!("not one report: {:?}", ended.conclusions);
-        };
-        (report.clone(), truth)
+        (only_report(&ended).clone(), truth)
     };
     let first = sched_getaffinity(Pid::from_raw(0)).expect("the CPUs of this thread");
     let first = (0..CpuSet::count()).find(|cpu| first.is_set(*cpu).is_ok_and(|it| it));
