@@ -3,6 +3,8 @@
  *
  *   load http|redis PORT CONNECTIONS SECONDS [options]
  *
+ *   --path PATH         what "http" asks for (default /)
+ *   --body TEXT         what "http" posts to it, instead of getting it; a word
  *   --pause-us N        each connection pauses so long after an answer (default 0)
  *   --slow-ms N         an answer that takes at least this long is slow (default 50)
  *   --start-on-stdin    print "ready PID", wait for a line on stdin, then begin
@@ -10,11 +12,12 @@
  *
  * One thread for each connection: it sends a request, waits for the whole answer, pauses, and
  * sends the next. The first request of a connection is not counted; the answer to the very first
- * tells how many bytes an answer has, because every one is as long. "http" asks for "/" and keeps the connection,
+ * tells how many bytes an answer has, because every one is as long. "http" keeps the connection,
  * "redis" says PING.
  *
  * Output: one line of JSON. "answers" came within SECONDS; the times are those from a request
- * until its answer; those that begin with "quick_" leave the slow ones out.
+ * until its answer; those that begin with "quick_" leave the slow ones out. "cpu_ns" is what the
+ * clients used themselves.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -47,7 +50,7 @@ struct connection {
 };
 
 static struct connection connections[CONNECTIONS_MAX];
-static const char *request;
+static char request[2048];
 static size_t answer; /* bytes */
 static useconds_t pause_us;
 static uint64_t end_ns;
@@ -61,8 +64,8 @@ static void die(const char *what)
 static void usage(const char *why)
 {
 	fprintf(stderr,
-		"load: %s\nusage: load http|redis PORT CONNECTIONS SECONDS [--pause-us N] "
-		"[--slow-ms N] [--start-on-stdin] [--max-seconds N]\n",
+		"load: %s\nusage: load http|redis PORT CONNECTIONS SECONDS [--path PATH] "
+		"[--body TEXT] [--pause-us N] [--slow-ms N] [--start-on-stdin] [--max-seconds N]\n",
 		why);
 	exit(2);
 }
@@ -78,13 +81,18 @@ static uint64_t number(const char *text, uint64_t max, const char *name)
 	return value;
 }
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec t;
 
-	if (clock_gettime(CLOCK_MONOTONIC, &t))
+	if (clock_gettime(clock, &t))
 		die("clock_gettime");
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
 }
 
 static void ask(int fd)
@@ -175,15 +183,36 @@ static uint64_t per_mille(const uint64_t *sorted, size_t count, unsigned share)
 	return count ? sorted[(count - 1) * share / 1000] : 0;
 }
 
+static void make_request(const char *protocol, const char *path, const char *body)
+{
+	const char *head = "HTTP/1.1\r\nHost: localhost\r\n";
+	int length;
+
+	if (!strcmp(protocol, "redis"))
+		length = snprintf(request, sizeof(request), "PING\r\n");
+	else if (strcmp(protocol, "http"))
+		usage("the first argument is http or redis");
+	else if (body)
+		length = snprintf(request, sizeof(request), "POST %s %sContent-Length: %zu\r\n\r\n%s", path,
+				  head, strlen(body), body);
+	else
+		length = snprintf(request, sizeof(request), "GET %s %s\r\n", path, head);
+	if (length < 0 || (size_t)length >= sizeof(request))
+		usage("PATH and TEXT are too long");
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
+		{ "path", required_argument, NULL, 'a' },
+		{ "body", required_argument, NULL, 'b' },
 		{ "pause-us", required_argument, NULL, 'p' },
 		{ "slow-ms", required_argument, NULL, 'l' },
 		{ "start-on-stdin", no_argument, NULL, 's' },
 		{ "max-seconds", required_argument, NULL, 'm' },
 		{ 0 },
 	};
+	const char *path = "/", *body = NULL;
 	bool wait_for_start = false;
 	unsigned max_seconds = 0;
 	uint64_t slow_ns = 50000000;
@@ -191,6 +220,12 @@ int main(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (option) {
+		case 'a':
+			path = optarg;
+			break;
+		case 'b':
+			body = optarg;
+			break;
 		case 'p':
 			pause_us = (useconds_t)number(optarg, 999999, "--pause-us is less than a second");
 			break;
@@ -209,12 +244,7 @@ int main(int argc, char **argv)
 	}
 	if (argc - optind != 4)
 		usage("four arguments are needed");
-	if (!strcmp(argv[optind], "http"))
-		request = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-	else if (!strcmp(argv[optind], "redis"))
-		request = "PING\r\n";
-	else
-		usage("the first argument is http or redis");
+	make_request(argv[optind], path, body);
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	to.sin_port = htons((uint16_t)number(argv[optind + 1], UINT16_MAX, "PORT is a number"));
 	size_t count = number(argv[optind + 2], CONNECTIONS_MAX, "CONNECTIONS is 1 to 1024");
@@ -241,6 +271,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "load: cannot set the stack size\n");
 		return 1;
 	}
+	uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
 	end_ns = now_ns() + seconds * 1000000000u;
 	for (size_t i = 0; i < count; i++) {
 		errno = pthread_create(&connections[i].thread, &attr, keep_asking, &connections[i]);
@@ -254,6 +285,7 @@ int main(int argc, char **argv)
 			die("pthread_join");
 		answers += connections[i].count;
 	}
+	cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns;
 	uint64_t *times = calloc(answers + 1, sizeof(*times));
 	if (!times)
 		die("calloc");
@@ -269,12 +301,13 @@ int main(int argc, char **argv)
 	printf("{\"program\":\"load\",\"pid\":%d,\"connections\":%zu,\"seconds\":%" PRIu64
 	       ",\"answer_bytes\":%zu,\"answers\":%zu,\"slow\":%zu,\"p50_ns\":%" PRIu64
 	       ",\"p90_ns\":%" PRIu64 ",\"p99_ns\":%" PRIu64 ",\"p995_ns\":%" PRIu64
-	       ",\"max_ns\":%" PRIu64 ",\"quick_p50_ns\":%" PRIu64 ",\"quick_p99_ns\":%" PRIu64 "}\n",
+	       ",\"max_ns\":%" PRIu64 ",\"quick_p50_ns\":%" PRIu64 ",\"quick_p99_ns\":%" PRIu64
+	       ",\"cpu_ns\":%" PRIu64 "}\n",
 	       (int)getpid(), count, seconds, answer, answers, slow,
 	       per_mille(times, answers, 500), per_mille(times, answers, 900),
 	       per_mille(times, answers, 990), per_mille(times, answers, 995),
 	       per_mille(times, answers, 1000), per_mille(times, answers - slow, 500),
-	       per_mille(times, answers - slow, 990));
+	       per_mille(times, answers - slow, 990), cpu_ns);
 	if (fflush(stdout))
 		die("stdout");
 	return 0;

@@ -108,12 +108,14 @@ fn speed(program: &mut Program, length: Duration) -> Result<f64> {
     Ok(number(&said, "/ops")? / number(&said, "/cpu_ns")? * 1e9)
 }
 
-fn trace(bench: &Bench, program: &Program, budget: &str) -> Result<Attached> {
-    let arguments = format!("--pid {} --budget {budget}", program.pid());
+/// Traces a process.
+pub fn trace(bench: &Bench, pid: u32, budget: &str) -> Result<Attached> {
+    let arguments = format!("--pid {pid} --budget {budget}");
     Attached::maps(&bench.injector, &arguments)
 }
 
-fn summary(injector: Attached) -> Result<Value> {
+/// Ends it; what it says of the whole run.
+pub fn summary(injector: Attached) -> Result<Value> {
     let lines = injector.finish()?;
     let summary = lines
         .into_iter()
@@ -154,7 +156,7 @@ fn hits(bench: &Bench, churn: &Churn) -> Result<Section> {
         let [mut without, mut with, mut hit, mut inside] = [const { Vec::new() }; 4];
         for _ in 0..ROUNDS {
             let free = 1e9 / speed(&mut program, SHORT)?;
-            let injector = trace(bench, &program, "none")?;
+            let injector = trace(bench, program.pid(), "none")?;
             program.ask("")?;
             thread::sleep(SHORT);
             let said = program.ask("")?;
@@ -233,7 +235,7 @@ fn budget(bench: &Bench, churn: &Churn) -> Result<Section> {
         for round in 1..=ROUNDS {
             eprintln!("bench: budget at {wanted}/s, round {round} of {ROUNDS}");
             let before = speed(&mut program, MEASURED)?;
-            let injector = trace(bench, &program, &format!("{BUDGET}%"))?;
+            let injector = trace(bench, program.pid(), &format!("{BUDGET}%"))?;
             thread::sleep(SETTLING);
             let with = speed(&mut program, MEASURED)?;
             let summary = summary(injector)?;
@@ -307,7 +309,7 @@ fn others(bench: &Bench, churn: &Churn) -> Result<Section> {
             ("injector maps", "3%"),
             ("injector maps --budget none", "none"),
         ] {
-            let injector = trace(bench, &program, budget)?;
+            let injector = trace(bench, program.pid(), budget)?;
             thread::sleep(SETTLING);
             note(way, speed(&mut program, MEASURED)?);
             summary(injector)?;

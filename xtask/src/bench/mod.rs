@@ -7,6 +7,7 @@ mod attached;
 mod cost;
 mod engines;
 pub mod explain;
+mod go_servers;
 mod guest;
 mod machine;
 mod maps;
@@ -69,6 +70,8 @@ enum Part {
     Ring,
     /// Tracing the maps of a Go program: a hit, the budget, -race, bpftrace
     Maps,
+    /// Real servers that are written in Go, saturated, with their maps traced
+    GoServers,
     /// Explaining made events, recording them, and reporting the recording
     Explain,
     /// Start-up time
@@ -115,6 +118,9 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         for section in maps::measure(&bench) {
             sections.keep(section);
         }
+    }
+    if wanted(Part::GoServers) {
+        sections.keep(go_servers::measure(&bench));
     }
     if wanted(Part::Accuracy) {
         sections.keep(accuracy::measure(&bench));

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
 
 use super::{Bench, program::Program};
 use crate::{
@@ -57,10 +58,61 @@ impl Kind {
     }
 }
 
+/// A server of Debian's that is written in Go, of `go_servers.json` (described in
+/// the README beside it).
+#[derive(Debug, Deserialize)]
+pub struct GoServer {
+    /// Its program.
+    pub name: String,
+    arguments: String,
+    #[serde(default)]
+    config: String,
+    requests: Vec<Request>,
+}
+
+/// What it is asked for.
+#[derive(Debug, Deserialize)]
+struct Request {
+    path: String,
+    body: Option<String>,
+}
+
+impl GoServer {
+    /// All of them.
+    pub fn all() -> Result<Vec<Self>> {
+        let path = cargo::workspace_root().join("injector/tests/targets/go_servers.json");
+        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{}", path.display()))
+    }
+
+    /// Options of `load` that make it send the first of the requests.
+    pub fn request(&self) -> Result<String> {
+        let request = self.requests.first().context("it has no requests")?;
+        let body = request.body.as_ref();
+        let body = body.map_or_else(String::new, |body| format!(" --body {body}"));
+        Ok(format!("--path {}{body}", request.path))
+    }
+
+    fn command(&self, root: &Path, directory: &Path, port: u16) -> Result<Command> {
+        let config = directory.join("config");
+        fs::write(&config, &self.config)
+            .with_context(|| format!("cannot write {}", config.display()))?;
+        let arguments = self
+            .arguments
+            .replace("{port}", &port.to_string())
+            .replace("{other}", &free_port()?.to_string())
+            .replace("{dir}", &directory.display().to_string());
+        let mut command = Command::new(root.join("usr/bin").join(&self.name));
+        command
+            .args(arguments.split_whitespace())
+            .env("HOME", directory)
+            .stderr(Stdio::null());
+        Ok(command)
+    }
+}
+
 /// One that runs; ended when this is dropped.
 pub struct Server {
-    /// Which.
-    pub kind: Kind,
     /// Where it listens.
     pub port: u32,
     process: Process,
@@ -79,31 +131,41 @@ impl Server {
         if kind == Kind::Go {
             let service = Program::start(build_go(bench.programs.directory())?)?;
             return Ok(Self {
-                kind,
                 port: service.port()?,
                 process: Process::Program(service),
             });
         }
+        Self::spawn(&kind.name(), |directory, port| {
+            if kind == Kind::Nginx {
+                nginx(servers, directory, port)
+            } else {
+                Ok(redis(servers, directory, port))
+            }
+        })
+    }
+
+    /// The same for one that is written in Go, of those below `root`.
+    pub fn start_go(server: &GoServer, root: &Path) -> Result<Self> {
+        Self::spawn(&server.name, |directory, port| {
+            server.command(root, directory, port)
+        })
+    }
+
+    fn spawn(name: &str, command: impl FnOnce(&Path, u16) -> Result<Command>) -> Result<Self> {
         let directory = env::temp_dir().join(format!("injector-bench-{}", std::process::id()));
         fs::create_dir_all(&directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
         let port = free_port()?;
-        let mut command = if kind == Kind::Nginx {
-            nginx(servers, &directory, port)?
-        } else {
-            redis(servers, &directory, port)
-        };
-        let child = command
+        let child = command(&directory, port)?
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
-            .with_context(|| format!("cannot start {}", kind.name()))?;
+            .with_context(|| format!("cannot start {name}"))?;
         let mut server = Self {
-            kind,
             port: u32::from(port),
             process: Process::Child(child, directory),
         };
-        server.await_port(port)?;
+        server.await_port(name, port)?;
         Ok(server)
     }
 
@@ -115,18 +177,17 @@ impl Server {
         }
     }
 
-    fn await_port(&mut self, port: u16) -> Result<()> {
+    fn await_port(&mut self, name: &str, port: u16) -> Result<()> {
         let started = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             if let Process::Child(child, _) = &mut self.process
                 && let Some(status) = child.try_wait()?
             {
-                bail!("{} ended at once with {status}", self.kind.name());
+                bail!("{name} ended at once with {status}");
             }
             ensure!(
                 started.elapsed() < PATIENCE,
-                "{} does not listen on port {port} after {} s",
-                self.kind.name(),
+                "{name} does not listen on port {port} after {} s",
                 PATIENCE.as_secs()
             );
             thread::sleep(Duration::from_millis(10));

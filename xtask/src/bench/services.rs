@@ -124,7 +124,7 @@ pub fn measure(bench: &Bench) -> Result<Section> {
                     load.0
                 );
                 for (way, runs) in WAYS.into_iter().zip(&mut seen.runs) {
-                    runs.push(run(bench, &server, load, way)?);
+                    runs.push(run(bench, &server, kind.protocol(), load, way)?);
                 }
             }
             all.push(seen);
@@ -141,11 +141,10 @@ pub fn measure(bench: &Bench) -> Result<Section> {
     Ok(section)
 }
 
-fn run(bench: &Bench, server: &Server, load: Load, way: Way) -> Result<Run> {
+fn run(bench: &Bench, server: &Server, protocol: &str, load: Load, way: Way) -> Result<Run> {
     let (_, connections, pause_us) = load;
     let arguments = format!(
-        "{} {} {connections} {SECONDS} --pause-us {pause_us} --slow-ms {}",
-        server.kind.protocol(),
+        "{protocol} {} {connections} {SECONDS} --pause-us {pause_us} --slow-ms {}",
         server.port,
         SLOW.as_millis()
     );

@@ -30,6 +30,28 @@ impl Spread {
     }
 }
 
+/// The mean of some rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub mean: f64,
+    /// Its standard error: so much it would differ, were all rounds made again.
+    pub error: f64,
+}
+
+impl Mean {
+    /// Of the values of the rounds, of which there are at least two.
+    pub fn of(values: &[f64]) -> Self {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        Self {
+            mean,
+            error: (squares / (count - 1.) / count).sqrt(),
+        }
+    }
+}
+
 /// Times of many calls, in nanoseconds; may be below zero when they are errors.
 #[derive(Clone, Debug, Default)]
 pub struct Times(Vec<f64>);
@@ -75,6 +97,15 @@ mod tests {
             high: 3.,
         };
         assert_eq!(Spread::of([3.]), alone);
+    }
+
+    #[test]
+    fn the_mean_of_rounds_has_an_error() {
+        let expected = Mean {
+            mean: 2.,
+            error: 1.,
+        };
+        assert_eq!(Mean::of(&[1., 3.]), expected);
     }
 
     #[test]

@@ -1,14 +1,6 @@
 //! Other processes, as `/proc` shows them.
 
-use std::{
-    fs::{read_dir, read_to_string},
-    time::Duration,
-};
-
-use nix::{
-    time::{clock_getcpuclockid, clock_gettime},
-    unistd::Pid,
-};
+use std::fs::{read_dir, read_to_string};
 
 /// Name, state and parent of a thread; none when it is gone.
 #[derive(Debug)]
@@ -59,12 +51,6 @@ pub fn child_of(parent: u32, comm: &str) -> Option<u32> {
 /// Whether a process with this name still runs under this id.
 pub fn is_there(pid: u32, comm: &str) -> bool {
     Status::of(pid).is_some_and(|status| status.comm == comm && status.state != 'Z')
-}
-
-/// What all threads of a process have used.
-pub fn cpu_time(pid: u32) -> Duration {
-    let clock = clock_getcpuclockid(Pid::from_raw(pid as i32)).expect("a process");
-    clock_gettime(clock).expect("its CPU time").into()
 }
 
 /// The threads of a process.

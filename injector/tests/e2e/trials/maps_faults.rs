@@ -27,6 +27,7 @@ pub fn trials(host: &'static Host) -> Vec<Trial> {
         "maps_faults",
         [
             ("maps_sees_each_operation_once", each_once),
+            ("maps_traces_two_programs_at_once", two_at_once),
             ("maps_follows_ten_thousand_goroutines", many),
             ("maps_survives_growing_stacks", deep),
             ("maps_survives_ends_while_it_attaches", ends),
@@ -91,6 +92,21 @@ fn each_once(toolchain: &Toolchain) {
     let summary = summary(&ended);
     assert_near(hits(summary, "assign"), counted(&truth, "assigns"));
     assert_near(hits(summary, "access"), counted(&truth, "reads"));
+}
+
+/// Two injectors, each with a process of its own, of one program file: each sees
+/// what its process does and nothing else, and one may end before the other.
+fn two_at_once(toolchain: &Toolchain) {
+    let targets = ["fixed 5000", "fixed 20000"].map(|arguments| start(toolchain, arguments));
+    let injectors = targets.each_ref().map(|target| trace(target.pid));
+    let runs = targets.map(|target| thread::spawn(|| target.run()));
+    for (run, injector) in runs.into_iter().zip(injectors) {
+        let truth = run.join().expect("a target");
+        let ended = injector.finish();
+        let summary = summary(&ended);
+        assert_near(hits(summary, "assign"), counted(&truth, "assigns"));
+        assert_near(hits(summary, "access"), counted(&truth, "reads"));
+    }
 }
 
 fn many(toolchain: &Toolchain) {
