@@ -28,8 +28,11 @@ pub struct Spent {
     pub windows: u64,
     /// The longest that it took to put probes in.
     pub longest_attach_ns: u64,
-    /// The longest that it took to take probes away.
-    pub longest_detach_ns: u64,
+    /// The longest that it took to take probes away while others stayed, such as at
+    /// the end of a window; none if none were taken away.
+    pub longest_detach_ns: Option<u64>,
+    /// How long it took to take all away, at the end.
+    pub end_detach_ns: u64,
     /// Operations that began while another goroutine was in one on the same map,
     /// one of both a write.
     pub overlaps: u64,
@@ -133,7 +136,8 @@ mod tests {
             windows: 4,
             overlaps: 2,
             longest_attach_ns: 9_000_000,
-            longest_detach_ns: 50_000_000,
+            longest_detach_ns: Some(50_000_000),
+            end_detach_ns: 80_000_000,
             seen: vec![
                 Seen::new(Event::Assign, 0.999),
                 Seen::new(Event::Access, 0.0417),

@@ -148,7 +148,6 @@ fn hits(bench: &Bench, churn: &Churn) -> Result<Section> {
         ),
         "operation | without | traced | slower | a hit | in the program",
     );
-    let (mut attach, mut detach) = (Vec::new(), Vec::new());
     let mut memory = None;
     for (kind, what) in KINDS {
         eprintln!("bench: hits of {kind}");
@@ -176,8 +175,6 @@ fn hits(bench: &Bench, churn: &Churn) -> Result<Section> {
             with.push(traced);
             hit.push((traced - free) / per_operation);
             inside.push(number(&summary, "/program_ns")? / hits);
-            attach.push(number(&summary, "/longest_attach_ns")?);
-            detach.push(number(&summary, "/longest_detach_ns")?);
         }
         let [without, with, hit, inside] = [without, with, hit, inside].map(Spread::of);
         section.row([
@@ -189,21 +186,6 @@ fn hits(bench: &Bench, churn: &Churn) -> Result<Section> {
             time(inside.median),
         ]);
     }
-    let [attach, detach] = [attach, detach].map(Spread::of);
-    let longest = attach.high.max(detach.high);
-    section.goals.push(Goal {
-        wanted: "windows open and close in at most 100 ms on a busy program".to_owned(),
-        measured: format!(
-            "attaching {} ({} to {}), detaching {} ({} to {})",
-            time(attach.median),
-            time(attach.low),
-            time(attach.high),
-            time(detach.median),
-            time(detach.low),
-            time(detach.high)
-        ),
-        verdict: Verdict::of(longest <= 100e6),
-    });
     if let Some((memory, maps)) = memory {
         let _ = write!(
             section.lead,
@@ -228,6 +210,7 @@ fn budget(bench: &Bench, churn: &Churn) -> Result<Section> {
         ),
         "writes | lost | (least to most) | said | writes seen in | injector's own CPU time",
     );
+    let [mut attach, mut detach, mut end] = [const { Vec::new() }; 3];
     for wanted in RATES {
         let mut program = start(&churn.plain, "assign", wanted)?;
         let [mut lost, mut said, mut seen, mut own] = [const { Vec::new() }; 4];
@@ -246,6 +229,12 @@ fn budget(bench: &Bench, churn: &Churn) -> Result<Section> {
             said.push(number(&summary, "/cost")? * 100.);
             own.push(number(&summary, "/own_ns")? / number(&summary, "/elapsed_ns")? * 100.);
             seen.push(share(&summary, "assign")? * 100.);
+            attach.push(number(&summary, "/longest_attach_ns")?);
+            // Where everything fits into the budget, nothing is taken away before the end.
+            if summary["longest_detach_ns"].is_number() {
+                detach.push(number(&summary, "/longest_detach_ns")?);
+            }
+            end.push(number(&summary, "/end_detach_ns")?);
         }
         let [lost, said, seen, own, speeds] = [lost, said, seen, own, speeds].map(Spread::of);
         section.row([
@@ -262,6 +251,20 @@ fn budget(bench: &Bench, churn: &Churn) -> Result<Section> {
             verdict: Verdict::of(lost.median <= BUDGET + TOLERANCE),
         });
     }
+    ensure!(!detach.is_empty(), "no window was closed");
+    let longest = |times: &[f64]| times.iter().copied().fold(0., f64::max);
+    let is_fast = longest(&attach).max(longest(&detach)) <= 100e6;
+    let [attach, detach, end] = [attach, detach, end].map(|times| {
+        let worst = time(longest(&times));
+        format!("{} (at most {worst})", time(Spread::of(times).median))
+    });
+    section.goals.push(Goal {
+        wanted: "windows open and close in at most 100 ms on a busy program".to_owned(),
+        measured: format!(
+            "longest of a run: to open {attach}, to close {detach}; to take all away at the end {end}"
+        ),
+        verdict: Verdict::of(is_fast),
+    });
     Ok(section)
 }
 

@@ -655,7 +655,8 @@ fn spent(spending: Spending) -> Spent {
         own_ns: own_cpu().map_or(0, nanoseconds),
         windows: spending.windows,
         longest_attach_ns: nanoseconds(spending.longest_attach),
-        longest_detach_ns: nanoseconds(spending.longest_detach),
+        longest_detach_ns: spending.longest_detach.map(nanoseconds),
+        end_detach_ns: nanoseconds(spending.end_detach),
         overlaps: spending.overlaps,
         seen: spending
             .seen

@@ -107,10 +107,13 @@ pub struct Spending {
     pub traps: Traps,
     /// Windows that were opened.
     pub windows: u64,
-    /// The longest that it took to put probes in, and to take them away.
+    /// The longest that it took to put probes in.
     pub longest_attach: Duration,
-    /// The same.
-    pub longest_detach: Duration,
+    /// The longest that it took to take probes away while others stayed; none if
+    /// none were taken away.
+    pub longest_detach: Option<Duration>,
+    /// How long it took to take all away; zero before the end.
+    pub end_detach: Duration,
     /// Operations that began while another goroutine was in one on the same map,
     /// one of both a write.
     pub overlaps: u64,
@@ -144,7 +147,8 @@ pub struct MapTracer {
     /// Links are closed in threads of their own: that waits for the kernel.
     closing: Vec<JoinHandle<Duration>>,
     longest_attach: Duration,
-    longest_detach: Duration,
+    longest_detach: Option<Duration>,
+    end_detach: Duration,
     overlaps: u64,
     used: Vec<Use>,
     governor: Governor,
@@ -237,7 +241,8 @@ impl MapTracer {
             attached: Vec::new(),
             closing: Vec::new(),
             longest_attach: Duration::ZERO,
-            longest_detach: Duration::ZERO,
+            longest_detach: None,
+            end_detach: Duration::ZERO,
             overlaps: 0,
             used: vec![Use::default(); units.len()],
             governor: Governor::new(
@@ -370,12 +375,15 @@ impl MapTracer {
     pub fn finish(&mut self, each: impl FnMut(usize, &Traced, News<'_>)) -> Result<()> {
         let now = clock::monotonic_ns();
         self.account(now)?;
+        let start = Instant::now();
         for index in (0..self.attached.len()).rev() {
             self.close(index, now);
         }
         self.fatal_links.clear();
         self.switch = None;
+        // They wait for each other, so none of them is what a window takes.
         self.closed(|_| true);
+        self.end_detach = start.elapsed();
         self.slices.extend(self.current.drain(..));
         while self.drain(EVENT_BATCH)? > 0 {}
         self.hand_out(u64::MAX, each);
@@ -386,7 +394,8 @@ impl MapTracer {
     fn look(&mut self) -> Result<()> {
         let now = clock::monotonic_ns();
         let gated = self.account(now)?;
-        self.closed(JoinHandle::is_finished);
+        let took = self.closed(JoinHandle::is_finished);
+        self.longest_detach = self.longest_detach.max(took);
         let is_closing = !self.closing.is_empty();
         self.governor.look(now, &self.used, gated, is_closing);
         self.kernel
@@ -415,12 +424,10 @@ impl MapTracer {
         Ok(())
     }
 
-    /// Lets threads go that close links.
-    fn closed(&mut self, which: impl Fn(&JoinHandle<Duration>) -> bool) {
-        for thread in self.closing.extract_if(.., |thread| which(thread)) {
-            let took = thread.join().unwrap_or_default();
-            self.longest_detach = self.longest_detach.max(took);
-        }
+    /// Lets threads go that close links; the longest that one took.
+    fn closed(&mut self, which: impl Fn(&JoinHandle<Duration>) -> bool) -> Option<Duration> {
+        let threads = self.closing.extract_if(.., |thread| which(thread));
+        threads.filter_map(|thread| thread.join().ok()).max()
     }
 
     /// Attaches some units, but for those that are attached.
@@ -588,6 +595,7 @@ impl MapTracer {
             windows: self.governor.windows(),
             longest_attach: self.longest_attach,
             longest_detach: self.longest_detach,
+            end_detach: self.end_detach,
             overlaps: self.overlaps,
             seen: kinds
                 .into_iter()
