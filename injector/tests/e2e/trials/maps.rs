@@ -217,7 +217,7 @@ fn parties(
 fn within_budget(runs: u32, toolchain: &Toolchain) {
     let (mut named, mut all) = (0, 0);
     for (mode, accident, _) in ACCIDENTS.iter().cycle().take(runs as usize) {
-        let (mut target, truth) = start(toolchain, &format!("{mode} 20 calm"));
+        let (mut target, truth) = start(toolchain, &format!("{mode} 50 calm"));
         let injector = Injector::start_with(&format!("maps --pid {} --output json", target.pid));
         target.go();
         await_end(&mut target);
