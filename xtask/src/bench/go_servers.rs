@@ -30,7 +30,6 @@ const SETTLING: u32 = 4;
 const WITH: u32 = 6;
 
 /// What a server did under one load.
-#[derive(Clone, Copy)]
 struct Run {
     per_second: f64,
     /// CPUs that the server used.
@@ -38,17 +37,6 @@ struct Run {
     /// Its CPU time by that of its clients: how fast the machine is just then, which
     /// changes by a tenth from one second to the next, is not in it.
     ratio: f64,
-}
-
-impl Run {
-    /// Halfway between two.
-    fn between(self, other: Self) -> Self {
-        Self {
-            per_second: f64::midpoint(self.per_second, other.per_second),
-            cpus: f64::midpoint(self.cpus, other.cpus),
-            ratio: f64::midpoint(self.ratio, other.ratio),
-        }
-    }
 }
 
 /// What a budget came to, in percent, by round.
@@ -100,13 +88,12 @@ fn one(bench: &Bench, kind: &GoServer, root: &Path, section: &mut Section) -> Re
             let with = load(WITH)?;
             let summary = summary(injector)?;
             let after = load(WITHOUT)?;
-            let without = before.between(after);
+            let per_second = f64::midpoint(before.per_second, after.per_second);
+            let ratio = f64::midpoint(before.ratio, after.ratio);
             before = after;
-            answers.push(without.per_second);
-            cost.fewer
-                .push((1. - with.per_second / without.per_second) * 100.);
-            cost.cpu
-                .push((1. - without.ratio / with.ratio) * with.cpus * 100.);
+            answers.push(per_second);
+            cost.fewer.push((1. - with.per_second / per_second) * 100.);
+            cost.cpu.push((1. - ratio / with.ratio) * with.cpus * 100.);
             cost.said.push(number(&summary, "/cost")? * 100.);
             let own = number(&summary, "/own_ns")? / number(&summary, "/elapsed_ns")?;
             cost.own.push(own * 100.);
